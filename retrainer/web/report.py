@@ -6,6 +6,7 @@ needs no web server.
 
 from __future__ import annotations
 
+import logging
 import re
 from base64 import b64encode
 from hashlib import sha256
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
     from retrainer.project import Project
     from retrainer.registry.tables import ModelVersion
     from retrainer.runtime import Runtime
+
+log = logging.getLogger(__name__)
 
 MAX_BYTES = 2_000_000
 # Quotes and brackets in attributes are escaped, so none ends the match early.
@@ -93,7 +96,7 @@ def make_report(
         version: the version to describe; None for those in production.
 
     Returns:
-        Less than 2 MB; if need be, without the tables behind the charts.
+        The file; see `fit`.
     """
     several = len(project.list_streams()) > 1 or project.stream != DEFAULT_STREAM
     css = _stylesheet()
@@ -110,9 +113,18 @@ def make_report(
         "replay": [one for one in gather_replay(project, model_types) if one.latest is not None],
     }
     frame = Frame(project.folder.name, project.stream if several else None, now, "", False, False)
-    made = _point_links_inside(render_page(Page("report.html", "Report", values), frame).decode())
-    content = made.encode()
-    return content if len(content) < MAX_BYTES else _DATA.sub("", made).encode()
+    return fit(_point_links_inside(render_page(Page("report.html", "Report", values), frame).decode()))
+
+
+def fit(html: str, max_bytes: int = MAX_BYTES) -> bytes:
+    """Return a report that is small enough to mail, without the tables behind its charts if need be."""
+    content = html.encode()
+    if len(content) >= max_bytes:
+        content = _DATA.sub("", html).encode()
+        log.info("Left the tables behind the charts out of the report, which would have more than %d bytes", max_bytes)
+    if len(content) >= max_bytes:
+        log.warning("The report has %d bytes, more than %d", len(content), max_bytes)
+    return content
 
 
 def _part_of(page: Markup, prefix: str) -> Markup:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from retrainer.web.report import MAX_BYTES
+from retrainer.web.report import MAX_BYTES, fit
 from tests.conftest import NOW, open_project, regular_posts
 
 if TYPE_CHECKING:
@@ -120,6 +120,18 @@ def test_a_report_is_about_one_stream_and_escapes_its_name(retrainer: Runner, fo
     html = (folder / "report.html").read_text()
     assert_is_alone(html)
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in html
+
+
+@pytest.mark.usefixtures("trained")
+def test_a_report_that_is_too_large_leaves_out_the_tables_behind_its_charts(retrainer: Runner, folder: Path) -> None:
+    retrainer("live")
+    assert retrainer("report").code == 0
+    html = (folder / "report.html").read_text()
+    assert html.count('<details class="data">') == html.count("<svg") > 0
+    smaller = fit(html, len(html.encode())).decode()
+    assert_is_alone(smaller)
+    assert "<details" not in smaller
+    assert smaller.count("<svg") == html.count("<svg")
 
 
 @pytest.mark.usefixtures("trained")

@@ -113,27 +113,33 @@ def of_timing(
     ]
 
 
-def of_comparison(comparison: Comparison) -> list[Chart | None]:
-    """Return the charts of a comparison; none if nothing could be compared."""
+def of_comparison(comparison: Comparison, names: tuple[str, str] | None = None) -> list[Chart | None]:
+    """Return the charts of a comparison; none if nothing could be compared.
+
+    Args:
+        comparison: the comparison.
+        names: of a and b; None for the ids of the versions.
+    """
     a, b = comparison.evaluation_a, comparison.evaluation_b
     if a is None or b is None or not comparison.num_predictions:
         return []
     kind, both = get_model_type(comparison.model_type), a.scored & b.scored
     naive = kind.score_components(*kind.select(a.naive_forecasts, a.targets, both))
     sides = a.contributions_on(both), b.contributions_on(both)
-    names = comparison.version_a, comparison.version_b
+    names = names or (comparison.version_a, comparison.version_b)
     drawn = {
         names[0]: (sides[0], style.OTHER),
         names[1]: (sides[1], style.VERSION),
         "naive forecast": (naive, style.NAIVE),
     }
     overall = kind.overall_score
+    differences = overall(sides[1]) - overall(sides[0])
     return [
         _scores(comparison.model_type, drawn),
         None
         if comparison.evidence is None
         else comparisons.distribution(comparison.evidence, resample_improvement(*sides, overall)),
-        comparisons.over_time(a.origins.time[both], overall(sides[1]) - overall(sides[0]), names),
+        comparisons.over_time(a.origins.time[both], differences, names) if differences.any() else None,
         comparisons.situations(comparison.differences, names),
     ]
 
