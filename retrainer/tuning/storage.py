@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from optuna.exceptions import StorageInternalError
 from optuna.storages import RDBStorage
 
+from retrainer import redaction
 from retrainer.errors import ConfigError, DatabaseError
 from retrainer.files import exclusive_lock
 from retrainer.registry.database import create_engine, location, sqlite_files, translate_error
@@ -109,6 +110,7 @@ def _open(url: sa.URL, engine_options: dict[str, object]) -> RDBStorage:
 def _resolve(url: str, folder: Path, key: str) -> sa.URL:
     engine = create_engine(url, folder, setting=key)
     engine.dispose()
+    redaction.hide(engine.url.password or "")
     return engine.url
 
 
