@@ -38,21 +38,19 @@ def check_plot(plot: Path | None, context: typer.Context) -> None:
         projects.require_foreign("--plot", plot, context.obj)
 
 
-def write_plot(plot: Path | None, charts: Sequence[Chart | None], nothing: str, hint: str) -> None:
-    """Write the plot, if one is asked for. To be called last: a plot that fails must not hide the result.
+def write_plot(plot: Path, charts: Sequence[Chart | None], nothing: str, hint: str = "Omit --plot") -> None:
+    """Write the plot. To be called last: a plot that fails must not hide the result.
 
     Args:
-        plot: the file; None for no plot.
-        charts: those that there is nothing to draw in are left out.
-        nothing: the message if there is nothing to draw in any.
+        plot: the file.
+        charts: those that are None are left out.
+        nothing: the message if all are.
         hint: what to do then.
 
     Raises:
         UsageError: there is nothing to draw.
         RetrainerError: the file cannot be written.
     """
-    if plot is None:
-        return
     drawn = [chart for chart in charts if chart is not None]
     if not drawn:
         raise UsageError(f"--plot: {nothing}", hint=hint)

@@ -111,6 +111,16 @@ class Versions(Scope):
         with self.database.read() as session:
             return {name: LatestScore(*scores) for name, *scores in session.execute(query)}  # the last one remains
 
+    def naive_scores(self, runs: Sequence[TrainingRun]) -> dict[str, float]:
+        """Return the score of the naive forecast on the test posts of each run that evaluated its version, by run."""
+        naive = ModelEvaluation.baseline_metrics["overall_score"].as_float()
+        versions = {run.run_id: run.model_version_id for run in runs}
+        query = select(ModelEvaluation.run_id, ModelEvaluation.model_version_id, naive)
+        query = query.where(ModelEvaluation.run_id.in_(list(versions))).order_by(ModelEvaluation.evaluated_at)
+        with self.database.read() as session:
+            found = session.execute(query).all()
+        return {run_id: score for run_id, version_id, score in found if run_id and versions[run_id] == version_id}
+
     def list_versions_trained_on(self, posts: Sequence[Post]) -> dict[str, list[ModelVersion]]:
         """Return, by the id of the post, the versions that each of a stream's posts was used to train, newest first."""
         streams = {post.stream for post in posts}

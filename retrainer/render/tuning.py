@@ -1,4 +1,4 @@
-"""Studies as tables for a terminal, and as a plot."""
+"""Studies as tables for a terminal."""
 
 from __future__ import annotations
 
@@ -7,17 +7,12 @@ from typing import TYPE_CHECKING, Any
 from retrainer import console
 from retrainer.model_types import get_model_type
 from retrainer.render.cells import format_moment, moment_heading
-from retrainer.render.plots import NAIVE_COLOUR, write_figure
 from retrainer.render.scores import show_run_results
 from retrainer.tuning.plan import METRIC_KEYS
 from retrainer.tuning.settings_changes import format_changes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from pathlib import Path
-
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
     from retrainer.console import Styled
     from retrainer.model_types.base import Metric
@@ -39,7 +34,7 @@ def show_studies(summaries: Sequence[StudySummary], shown: StudyReport | None, *
         console.text(f"No studies in {location}")
         return
     created = moment_heading("Created")
-    columns = ["Study", "Type", "Trials", "State", "Metric", "Configured", "Best", "Gain held back", created]
+    columns = ["Study", "Type", "Trials", "State", "Metric", created, "Configured", "Best", "Held back"]
     rows = [
         (
             one.name,
@@ -47,15 +42,15 @@ def show_studies(summaries: Sequence[StudySummary], shown: StudyReport | None, *
             str(one.finished_trials),
             _describe_state(one),
             one.plan.metric,
+            format_moment(one.created_at),
             _format_value(one.plan, one.default),
             _format_value(one.plan, one.best),
             _format_held_back(one),
-            format_moment(one.created_at),
         )
         for one in summaries
     ]
-    right = ["Trials", "Configured", "Best", "Gain held back"]
-    optional = ["Metric", created, "Configured", "Type"]
+    right = ["Trials", "Configured", "Best", "Held back"]
+    optional = ["Metric", created, "Type", "Configured"]
     console.table(columns, rows, right=right, optional=optional, title=f"Studies in {location}")
     if shown is not None:
         show_study(shown)
@@ -110,44 +105,6 @@ def describe_progress(progress: TuningProgress) -> str:
     if progress.seconds_left is not None:
         parts.append(f"about {format_duration(progress.seconds_left)} left")
     return ", ".join(parts)
-
-
-def draw(report: StudyReport, path: Path) -> None:
-    """Write the plot of a study as PNG or SVG: each trial, the best so far, and the configured options.
-
-    Raises:
-        RetrainerError: the file cannot be written.
-    """
-
-    def draw_on(figure: Figure) -> None:
-        axes = figure.subplots()
-        plan = report.summary.plan
-        _draw_trials(axes, report)
-        axes.set_xlabel("trial")
-        axes.locator_params(axis="x", integer=True)
-        axes.set_ylabel(f"{_metric(plan).label}, mean of {len(plan.folds)} folds")
-        axes.set_title(f"{plan.model_type.capitalize()}: study {report.summary.name}", loc="left", parse_math=False)
-        axes.legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
-
-    write_figure(draw_on, path, (9, 4))
-
-
-def _draw_trials(axes: Axes, report: StudyReport) -> None:
-    plan = report.summary.plan
-    complete = [trial for trial in report.trials if trial.state == "complete" and trial.value is not None]
-    names = [algorithm.name for algorithm in plan.algorithms]
-    for index, name in enumerate(names):
-        trials = [trial for trial in complete if trial.algorithm == name]
-        numbers, values = [trial.number for trial in trials], [trial.value or 0.0 for trial in trials]
-        errors = [trial.standard_error or 0.0 for trial in trials]
-        axes.errorbar(numbers, values, yerr=errors, fmt="o", color=f"C{index}", markersize=4, linewidth=0.8, label=name)
-    best: list[float] = []
-    for trial in complete:
-        value = float(trial.value or 0.0)
-        best.append(value if not best or plan.improvement(best[-1], value) > 0 else best[-1])
-    axes.step([trial.number for trial in complete], best, where="post", color="0.2", label="best so far")
-    if report.summary.default is not None and report.summary.default.value is not None:
-        axes.axhline(report.summary.default.value, color=NAIVE_COLOUR, linestyle=":", label="configured options")
 
 
 def _metric(plan: StudyPlan) -> Metric:

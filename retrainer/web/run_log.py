@@ -85,5 +85,5 @@ def _find_lines(path: Path, run_id: bytes) -> list[bytes]:
                 if _STARTS_LINE.match(line):
                     is_of_run = run_id in line
                 if is_of_run:
-                    found.append(line)
+                    found.append(line.replace(b" " + run_id + b" ", b" ", 1))  # the page says which run it is
     return found

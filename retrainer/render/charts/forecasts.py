@@ -132,7 +132,9 @@ def beside_posts(
     low, high = (side[rows] for side in forecasts.interval(level))
     point, wait = forecasts.point[rows], wait_hours[rows]
     covered = (low <= wait) & (wait <= high)
-    names = [str(origin)[5:16].replace("T", " ") for origin in origins[rows].astype("datetime64[m]")]
+    is_long = origins[rows[-1]] - origins[rows[0]] > np.timedelta64(300, "D")
+    shown = slice(0, 10) if is_long else slice(5, 16)  # the date, or the time without the year
+    names = [str(origin)[shown].replace("T", " ") for origin in origins[rows].astype("datetime64[m]")]
     percent = f"{100 * level:.4g}%"
 
     def draw(canvas: Canvas) -> None:
@@ -219,7 +221,7 @@ def days(forecast: NextPost) -> Chart | None:
             expected,
             yerr=(np.maximum(expected - low, 0), np.maximum(high - expected, 0)),
             fmt="none",
-            ecolor=style.TEXT.light,
+            color=style.TEXT.light,
             elinewidth=1.8,
             capsize=4,
             label=f"{level} interval",

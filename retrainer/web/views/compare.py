@@ -8,13 +8,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from retrainer.errors import RetrainerError
-from retrainer.evaluation.bootstrap import resample_improvement
 from retrainer.model_types import MODEL_TYPE_NAMES, get_model_type
-from retrainer.model_types.base import utc_times
 from retrainer.pipeline.comparing import compare_versions
 from retrainer.pipeline.loading import is_paid
 from retrainer.pipeline.split import load_posts
-from retrainer.render.charts import comparisons as charts
+from retrainer.render.charts import results
 from retrainer.render.scores import add_skill, describe_evidence
 from retrainer.web.rendering import Page
 from retrainer.web.specs import page
@@ -135,8 +133,9 @@ def gather_comparison(
     sides = {"B": comparison.metrics_b, "A": comparison.metrics_a, "naive": comparison.naive_metrics}
     metrics = metric_table(model_type, add_skill(comparison.model_type, sides))
     evidence = None if comparison.evidence is None else describe_evidence("B", comparison.evidence)
-    drawn, posts = _look_closer(project, comparison, now)
-    return ComparisonView(a, b, comparison, metrics, evidence, drawn, posts)
+    charts = [chart for chart in results.of_comparison(comparison, ("A", "B")) if chart]
+    posts = _largest_differences(project, comparison, now)
+    return ComparisonView(a, b, comparison, metrics, evidence, charts, posts)
 
 
 def _find_recorded(project: Project, a: ModelVersion, b: ModelVersion) -> LedgerEntry | None:
@@ -146,31 +145,21 @@ def _find_recorded(project: Project, a: ModelVersion, b: ModelVersion) -> Ledger
     return None
 
 
-def _look_closer(project: Project, comparison: Comparison, now: datetime) -> tuple[list[Chart], list[PostDifference]]:
-    """Draw how the two differ, and find the posts on which they differ most."""
+def _largest_differences(project: Project, comparison: Comparison, now: datetime) -> list[PostDifference]:
+    """Return the posts on which the two differ most, the largest difference first."""
     a, b = comparison.evaluation_a, comparison.evaluation_b
     if a is None or b is None or comparison.window is None:
-        return [], []
+        return []
     both = a.scored & b.scored
     overall = get_model_type(comparison.model_type).overall_score
-    sides = a.contributions_on(both), b.contributions_on(both)
-    differences = overall(sides[1]) - overall(sides[0])
-    posts = load_posts(project, comparison.model_type, now)
-    times = utc_times(posts)[comparison.window.rows][both]
-    resamples = resample_improvement(*sides, overall)
-    drawn = [
-        charts.distribution(comparison.evidence, resamples) if comparison.evidence is not None else None,
-        charts.over_time(times, differences),
-        charts.situations(comparison.differences),
-    ]
+    differences = overall(b.contributions_on(both)) - overall(a.contributions_on(both))
     rows = np.flatnonzero(both)
     largest = [index for index in np.argsort(-np.abs(differences), kind="stable")[:SHOWN_POSTS] if differences[index]]
-    at = posts["created_at"].iloc[comparison.window.rows[rows]]
-    found = [
+    at = load_posts(project, comparison.model_type, now)["created_at"].iloc[comparison.window.rows[rows]]
+    return [
         _describe_post(comparison, at.iloc[index].to_pydatetime(), int(rows[index]), float(differences[index]))
         for index in largest
     ]
-    return [chart for chart in drawn if chart], found
 
 
 def _describe_post(comparison: Comparison, at: datetime, row: int, difference: float) -> PostDifference:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -60,14 +60,12 @@ class DriftView:
     """How the stream has changed since the live fit of a model type was trained.
 
     Attributes:
-        found: of each kind; empty if nothing is in production.
-        concerns: the kinds that matter to this model type.
+        found: of each kind that concerns the model type; empty if nothing is in production.
         chart: the evidence.
     """
 
     model_type: ModelTypeName
     found: Sequence[Drift]
-    concerns: Sequence[str]
     chart: Chart | None
 
 
@@ -84,6 +82,8 @@ class PostsView:
         quality: of the data.
         drift: by model type.
         latest: the latest posts, newest first.
+        max_characters: of a text that is shown.
+        usual_days: the days that the usual number of posts a day is of.
     """
 
     location: str
@@ -95,16 +95,22 @@ class PostsView:
     drift: Sequence[DriftView]
     latest: Sequence[Post]
     max_characters: int = MAX_CHARACTERS
+    usual_days: int = USUAL_DAYS
 
 
 def posts(visit: Visit) -> Page:
     """Return the page of the posts of a stream."""
     view = gather_posts(visit.project, visit.now)
-    return Page("posts.html", "Posts", {"view": view, "usual_days": USUAL_DAYS}, "/posts")
+    return Page("posts.html", "Posts", {"view": view}, "/posts")
 
 
-def gather_posts(project: Project, now: datetime) -> PostsView:
-    """Gather what there is to say about the posts of a stream up to now."""
+def gather_posts(project: Project, now: datetime, model_types: Sequence[ModelTypeName] = MODEL_TYPE_NAMES) -> PostsView:
+    """Gather what there is to say about the posts of a stream up to now.
+
+    Args:
+        now: the time, UTC.
+        model_types: those whose drift is measured.
+    """
     store = project.posts
     activity = store.activity(now)
     loaded = store.load_lengths(now)
@@ -118,14 +124,16 @@ def gather_posts(project: Project, now: datetime) -> PostsView:
         staleness=describe_staleness(activity.freshness) if activity.freshness else None,
         charts=[chart for chart in drawn if chart],
         quality=measure_quality(loaded, activity.freshness) if len(loaded) else [],
-        drift=[_gather_drift(project, model_type, now) for model_type in MODEL_TYPE_NAMES],
+        drift=[_gather_drift(project, model_type, now) for model_type in model_types],
         latest=latest[::-1],
     )
 
 
 def _gather_drift(project: Project, model_type: ModelTypeName, now: datetime) -> DriftView:
-    found = measure_drift(project, model_type, now)
-    return DriftView(model_type, found, CONCERNS[model_type], charts.drift(found))
+    found = [one for one in measure_drift(project, model_type, now) if one.kind in CONCERNS[model_type]]
+    chart = charts.drift(found)
+    title = f"Have the posts changed since the live {model_type} version was trained?"
+    return DriftView(model_type, found, chart and replace(chart, title=title))
 
 
 def measure_quality(posts: pd.DataFrame, freshness: Freshness | None) -> list[Quality]:

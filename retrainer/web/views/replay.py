@@ -115,4 +115,4 @@ def replay(visit: Visit) -> Page:
     return Page("replay.html", "Replay", {"models": gather_replay(visit.project)}, "/replay")
 
 
-ROUTES = [page("/replay", replay, work="inspect", cached="never")]
+ROUTES = [page("/replay", replay, work="inspect", cached="briefly")]

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from retrainer.registry.tables import LedgerEntry, ModelEvaluation, ModelVersion, TrainingRun
 
-_MINUTE = 60
+_SHORT, _MINUTE = 0.1, 60
 State = Literal["done", "running", "waiting", "failed", "skipped"]
 
 
@@ -43,6 +43,8 @@ class Step:
         if self.seconds is None:
             return ""
         seconds = max(self.seconds, 0.0)
+        if seconds < _SHORT:
+            return f"under {_SHORT} s"
         return f"{seconds:.1f} s" if seconds < _MINUTE else format_duration(seconds)
 
 

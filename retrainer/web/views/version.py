@@ -13,7 +13,7 @@ from retrainer.live.summary import score_versions
 from retrainer.model_types import get_model_type
 from retrainer.model_types.base import Origins, silences, utc_times
 from retrainer.pipeline.loading import load_forecasts
-from retrainer.render.charts import calibration, errors, forecasts, importance
+from retrainer.render.charts import importance, results
 from retrainer.render.ledger import describe_event, describe_reason, flatten_options
 from retrainer.web.rendering import Page
 from retrainer.web.specs import page
@@ -28,8 +28,6 @@ if TYPE_CHECKING:
 
     from retrainer.algorithms import Importance
     from retrainer.live.summary import Score
-    from retrainer.model_types.base import StoredForecasts
-    from retrainer.model_types.timing import TimingForecasts, TimingTargets
     from retrainer.project import Project
     from retrainer.registry.tables import LedgerEntry, ModelEvaluation, ModelVersion, VersionFile
     from retrainer.render.charts.chart import Chart
@@ -176,28 +174,9 @@ def gather_evaluation(project: Project, version: ModelVersion, row: ModelEvaluat
     if version.model_type == "content":
         texts = [pair_texts(prediction) for prediction in row.predictions_json]
     elif stored is not None:
-        charts = _draw_timing(project, row, stored)
+        waits, silence = stored.targets.wait_hours, _silences(project, row, stored.times)
+        charts = results.of_timing(stored.times, stored.forecasts, stored.naive, waits, silence)
     return EvaluationView(row, table, [chart for chart in charts if chart], texts, stored is not None)
-
-
-def _draw_timing(
-    project: Project, row: ModelEvaluation, stored: StoredForecasts[TimingForecasts, TimingTargets]
-) -> list[Chart | None]:
-    model_type = get_model_type("timing")
-    waits = stored.targets.wait_hours
-    error = np.abs(stored.forecasts.point - waits)
-    naive_error = None if stored.naive is None else np.abs(stored.naive.point - waits)
-    silence = _silences(project, row, stored.times)
-    return [
-        forecasts.beside_posts(stored.times, stored.forecasts, waits),
-        calibration.reliability(model_type.reliability(stored.forecasts, stored.targets)),
-        calibration.pit(
-            stored.forecasts.probability_within(waits),
-            None if stored.naive is None else stored.naive.probability_within(waits),
-        ),
-        errors.by_hour_of_week(stored.times, error),
-        None if silence is None else errors.by_silence(silence, error, naive_error),
-    ]
 
 
 def _silences(project: Project, row: ModelEvaluation, times: NDArray[np.datetime64]) -> NDArray[np.float64] | None:
