@@ -1,4 +1,4 @@
-"""Studies as tables for a terminal, and as a plot."""
+"""Studies as tables for a terminal."""
 
 from __future__ import annotations
 
