@@ -37,7 +37,7 @@ async def action(request: Request) -> Response:
     if name not in CHANGES:
         raise HTTPException(404)
     session = find_session(request)
-    if session is None:  # whoever it is, the login decides; without a token, it says that there is none
+    if session is None:  # the login page says so if there is no token
         return see_login(request)
     change = CHANGES[name]
     try:

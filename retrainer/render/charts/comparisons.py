@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from retrainer.escapes import visible
 from retrainer.model_types.base import evenly_spaced
 from retrainer.render.charts import style
 from retrainer.render.charts.chart import Chart, Table
@@ -87,7 +89,7 @@ def over_time(
     """
     if not len(times):
         return None
-    a, b = names
+    a, b = map(visible, names)
     sums = np.cumsum(differences)
 
     def draw(canvas: Canvas) -> None:
@@ -128,11 +130,13 @@ def situations(differences: Sequence[Difference], names: tuple[str, str] = ("A",
     """Return the scores of a and b where they differ most; None without such situations."""
     if not differences:
         return None
+    names = visible(names[0]), visible(names[1])
+    differences = [replace(one, situation=visible(one.situation)) for one in differences]
     lines = (style.OTHER, style.VERSION)
 
     def draw(canvas: Canvas) -> None:
         labels = [f"{one.situation}\n({one.num_predictions:,} posts)" for one in differences]
-        axes = canvas.axes(names, left=240)
+        axes = canvas.rows_axes(labels, names)
         for index, one in enumerate(differences):
             axes.plot((one.score_a, one.score_b), (index, index), color=style.AXIS.light, linewidth=2, zorder=1)
         sides = [one.score_a for one in differences], [one.score_b for one in differences]
@@ -146,12 +150,7 @@ def situations(differences: Sequence[Difference], names: tuple[str, str] = ("A",
                 markeredgecolor=style.SURFACE.light,
                 label=name,
             )
-        axes.set_yticks(range(len(differences)), labels)
-        axes.tick_params(axis="y", labelcolor=style.TEXT.light)
-        axes.set_ylim(len(differences) - 0.5, -0.5)
         axes.margins(x=0.08)
-        axes.grid(visible=False, axis="y")
-        axes.grid(visible=True, axis="x")
         axes.locator_params(axis="x", nbins=6)
         axes.set_xlabel("score (0 to 1)")
         canvas.legend(axes)

@@ -221,7 +221,7 @@ def days(forecast: NextPost) -> Chart | None:
             expected,
             yerr=(np.maximum(expected - low, 0), np.maximum(high - expected, 0)),
             fmt="none",
-            ecolor=style.TEXT.light,
+            color=style.TEXT.light,
             elinewidth=1.8,
             capsize=4,
             label=f"{level} interval",
