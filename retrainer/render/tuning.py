@@ -90,7 +90,9 @@ def show_result(result: TuningResult, changes: Changes | None, *, written: str |
         console.paragraph(console.Styled(f"Wrote {', '.join(map('.'.join, changes))} to '{written}'", "good"))
         return
     if result.promoted:
-        console.paragraph("The next `train` goes on with these options if you put this into the settings file (--apply):")
+        console.paragraph(
+            "The next `train` goes on with these options if you put this into the settings file (--apply):"
+        )
     else:
         console.paragraph("To train with these options all the same, put this into the settings file:")
     console.text("", *(f"  {line}" for line in format_changes(changes).splitlines()))
