@@ -80,6 +80,11 @@ class Frame:
         return address_of(path, **{"stream": self.stream, **parameters})
 
 
+def name_stream(visit: Visit, stream: str) -> str | None:
+    """Return the stream that links of a page about one stream name; None if the address and the project need none."""
+    return stream if visit.stream is not None or len(visit.site.project.list_streams()) > 1 else None
+
+
 def address_of(path: str, **parameters: object) -> str:
     """Return an address; parameters of None are left out."""
     query = urlencode({name: value for name, value in parameters.items() if value is not None})
