@@ -28,7 +28,7 @@ def show_studies(summaries: Sequence[StudySummary], shown: StudyReport | None, *
     """Print studies, newest first, and the best trials of one of them.
 
     Args:
-        location: the URL of the storage, without its password.
+        location: where they are, quoted.
     """
     if not summaries:
         console.text(f"No studies in {location}")
@@ -89,8 +89,12 @@ def show_result(result: TuningResult, changes: Changes | None, *, written: str |
     if written is not None:
         console.paragraph(console.Styled(f"Wrote {', '.join(map('.'.join, changes))} to '{written}'", "good"))
         return
-    purpose = "go on with them" if result.promoted else "train with them"
-    console.paragraph(f"To {purpose}, put this into the settings file{', or add --apply' if result.promoted else ''}:")
+    if result.promoted:
+        console.paragraph(
+            "The next `train` goes on with these options if you put this into the settings file (--apply):"
+        )
+    else:
+        console.paragraph("To train with these options all the same, put this into the settings file:")
     console.text("", *(f"  {line}" for line in format_changes(changes).splitlines()))
 
 
