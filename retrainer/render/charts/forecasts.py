@@ -215,7 +215,9 @@ def days(forecast: NextPost) -> Chart | None:
         places = np.arange(len(counts))
         expected = np.array([day.expected for day in counts])
         low, high = np.array([day.interval for day in counts]).T
-        bars = axes.bar(places, expected, width=0.7, color=style.BLUE.light, alpha=0.75, label="expected")
+        bars = axes.bar(
+            places, expected, width=0.1 * min(len(counts), 7), color=style.BLUE.light, alpha=0.75, label="expected"
+        )
         lines = axes.errorbar(
             places,
             expected,
