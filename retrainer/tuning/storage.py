@@ -47,6 +47,11 @@ def storage_file(project: Project) -> Path | None:
     return project.folder / str(url.database) if url.get_backend_name() == "sqlite" else None
 
 
+def describe_storage(project: Project) -> str:
+    """Return where the studies are, quoted, without a password."""
+    return location(sa.create_engine(storage_url(project)))
+
+
 def open_storage(project: Project) -> RDBStorage:
     """Open the storage; create it on first use. The caller closes it with `close_storage`.
 

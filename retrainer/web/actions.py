@@ -9,8 +9,7 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Route
 
 from retrainer.errors import ProductionChanged, RetrainerError
-from retrainer.web.changes import CHANGES, Change, Confirmation
-from retrainer.web.changes import Request as ChangeRequest
+from retrainer.web.changes import CHANGES, Change, ChangeRequest, Confirmation
 from retrainer.web.forms import read_form
 from retrainer.web.pages import (
     PageResponse,
