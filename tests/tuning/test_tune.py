@@ -263,8 +263,10 @@ def test_equal_options_are_scored_once(five_hours: Project, tunable: Plugins, tm
     space = '{"hours": trial.suggest_categorical("hours", [5.0, 30.0])}'
     tunable.add("binary", tunable_algorithm("binary", train=train, space=space))
     result = tuned(five_hours, algorithms=("binary",), trials=8)
+    assert result.outcome is not None
     assert result.report.summary.counts == {"complete": 8}
     assert len({trial.value for trial in result.report.trials}) == 2
+    assert [trial.number for trial in result.report.trials if trial.same_as is None] == [0, result.outcome.winner]
     assert all(len(trial.fold_values) == 2 for trial in result.report.trials)
     # Both on two folds and on the held-back one, and the winner once more by its run.
     assert sorted(calls.read_text().split()) == ["30.0"] * 3 + ["5.0"] * 4
