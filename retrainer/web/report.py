@@ -23,6 +23,7 @@ from retrainer.web.rendering import Frame, Page, render_page
 from retrainer.web.static_files import CHARTS, static_file
 from retrainer.web.views.live import gather_live
 from retrainer.web.views.overview import gather_overview
+from retrainer.web.views.posts import gather_posts
 from retrainer.web.views.replay import gather_replay
 from retrainer.web.views.version import gather_version
 
@@ -41,6 +42,8 @@ MAX_BYTES = 2_000_000
 # Quotes and brackets in attributes are escaped, so none ends the match early.
 _LINK_TO_PAGE = re.compile(r'<a [^>]*?href="(/[^"?]*)([^"]*)"[^>]*>(.*?)</a>', re.DOTALL)
 _IDS = re.compile(r' (id|aria-labelledby|aria-describedby)="([^"]*)"')
+_SECTION = re.compile(r'<section aria-labelledby="[^"]*">')
+_LABEL = re.compile(r' aria-label="([^"]*)"')
 _REFERENCE = re.compile(r'( href="#|url\(#)')
 _HEADING = re.compile(r"<(/?)h([2-5])\b")
 _DATA = re.compile(r'<details class="data">.*?</details>', re.DOTALL)
@@ -109,6 +112,7 @@ def make_report(
             gather_version(project, one, feature_importance(project, runtime, one))
             for one in ([version] if version is not None else _find_production(project, model_types))
         ],
+        "posts": gather_posts(project, now, model_types),
         "live": gather_live(project, now, model_types),
         "replay": [one for one in gather_replay(project, model_types) if one.latest is not None],
     }
@@ -127,9 +131,17 @@ def fit(html: str, max_bytes: int = MAX_BYTES) -> bytes:
     return content
 
 
-def _part_of(page: Markup, prefix: str) -> Markup:
-    """Return the content of a page as a part of the report: its headings one level down, its IDs with a prefix."""
-    html = _IDS.sub(lambda found: f' {found[1]}="{" ".join(f"{prefix}-{name}" for name in found[2].split())}"', page)
+def _part_of(page: Markup, prefix: str, about: str) -> Markup:
+    """Return the content of a page as a part of the report, which has several of the same kind.
+
+    Args:
+        page: the content.
+        prefix: of its IDs.
+        about: what tells the part from others, for the names of its regions; its sections are no regions.
+    """
+    html = _SECTION.sub("<section>", page)
+    html = _LABEL.sub(rf' aria-label="\g<1> ({about})"', html)
+    html = _IDS.sub(lambda found: f' {found[1]}="{" ".join(f"{prefix}-{name}" for name in found[2].split())}"', html)
     html = _REFERENCE.sub(rf"\g<1>{prefix}-", html)
     return Markup(_HEADING.sub(lambda found: f"<{found[1]}h{int(found[2]) + 1}", html))  # noqa: S704  it was Markup
 

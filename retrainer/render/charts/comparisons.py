@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 _BINS = 40
 _ROW = 40
+_MAX_POINTS = 150
 
 
 def distribution(evidence: Evidence, resamples: Resamples) -> Chart | None:
@@ -91,23 +92,24 @@ def over_time(
         return None
     a, b = map(visible, names)
     sums = np.cumsum(differences)
+    shown = evenly_spaced(len(times), _MAX_POINTS)
 
     def draw(canvas: Canvas) -> None:
         axes = canvas.axes(["sum so far", "no difference"], left=80)
         axes.axhline(0, label="no difference", **style.NAIVE.options())
-        for side, colour in ((np.maximum(sums, 0), style.BLUE), (np.minimum(sums, 0), style.VERMILION)):
-            axes.fill_between(times, side, 0, color=colour.light, alpha=0.15, linewidth=0, step="post")
-        axes.plot(times, sums, drawstyle="steps-post", label="sum so far", **style.VERSION.options())
+        at, values = times[shown], sums[shown]
+        for side, colour in ((np.maximum(values, 0), style.BLUE), (np.minimum(values, 0), style.VERMILION)):
+            axes.fill_between(at, side, 0, color=colour.light, alpha=0.15, linewidth=0, step="post")
+        axes.plot(at, values, drawstyle="steps-post", label="sum so far", **style.VERSION.options())
         axes.margins(x=0.02, y=0.1)
         axes.set_ylabel("sum of differences (score)")
         axes.set_xlabel(f"time of the posts (UTC); rises where {_shorten(b)} is better")
         format_axis(axes.xaxis)
         handles, _ = axes.get_legend_handles_labels()
         canvas.legend(axes, handles[::-1])
-        shown = evenly_spaced(len(times), 120)
         canvas.hover_columns(
             axes,
-            times[shown],
+            at,
             [f"{str(times[row])[:16]} UTC: {sums[row]:+.3f}, {differences[row]:+.3f}" for row in shown],
         )
 

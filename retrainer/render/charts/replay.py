@@ -15,6 +15,8 @@ from retrainer.render.charts.chart import Chart, Table
 from retrainer.render.charts.times import format_axis, naive_utc
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
     from retrainer.render.charts.canvas import Canvas
@@ -33,12 +35,12 @@ def scores(report: ReplayReport) -> Chart | None:
     if not policies:
         return None
     window = _window(max(len(policy.live) for policy in policies if policy.live is not None))
-    lines = dict(zip((_name(policy) for policy in policies), style.series_lines(len(policies)), strict=True))
+    lines = dict(zip(_labels(policies), style.series_lines(len(policies)), strict=True))
 
     def draw(canvas: Canvas) -> None:
         axes = canvas.axes([*lines, "naive forecast"])
-        for index, policy in enumerate(policies):
-            live, line = policy.live, lines[_name(policy)]
+        for index, (policy, (label, line)) in enumerate(zip(policies, lines.items(), strict=True)):
+            live = policy.live
             if live is None:
                 continue
             times, low, high = _band(report, live.rows, live.figures)
@@ -52,15 +54,15 @@ def scores(report: ReplayReport) -> Chart | None:
                 markersize=5,
                 markeredgecolor=style.SURFACE.light,
                 markevery=(index * step // len(policies), step),
-                label=_name(policy),
-                **line.options(),
+                label=label,
+                **line.options(cased=index > 0),
             )
         first = policies[0].live
         if first is not None:
             axes.plot(
                 *_moving_score(report, first.rows, first.naive_figures),
                 label="naive forecast",
-                **style.NAIVE.options(),
+                **style.NAIVE.options(cased=True),
             )
         axes.set_ylabel(f"score of {window} posts (0 to 1)")
         axes.set_xlabel("time of the posts (UTC)")
@@ -128,6 +130,18 @@ def promotions(report: ReplayReport) -> Chart | None:
         draw,
         height=60 + 26 * len(names),
     )
+
+
+def _labels(policies: Sequence[PolicyReport]) -> list[str]:
+    """Return a label for each policy, which says whether its line is that of one before it."""
+    labels: list[str] = []
+    seen: dict[bytes, str] = {}
+    for policy in policies:
+        name, live = _name(policy), policy.live
+        key = b"" if live is None else live.rows.tobytes() + live.figures.tobytes()
+        labels.append(f"{name} (same as {seen[key]})" if key in seen else name)
+        seen.setdefault(key, name)
+    return labels
 
 
 def _name(policy: PolicyReport) -> str:
