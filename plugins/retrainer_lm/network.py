@@ -43,7 +43,7 @@ class Network:
         random = torch.Generator().manual_seed(seed)
         end = self.tokenizer.eos_token_id
         read = self._network(torch.tensor([list(prompt)], device=self.device), use_cache=True)
-        cache = read.past_key_values
+        cache = read.cache
         cache.batch_repeat_interleave(count)
         logits = read.logits[:, -1].expand(count, -1)
         texts: list[list[int]] = [[] for _ in range(count)]
@@ -61,7 +61,7 @@ class Network:
                 cache.batch_select_indices(torch.tensor(going_on, device=self.device))
                 open_texts = [open_texts[number] for number in going_on]
             ids = torch.tensor([[chosen[number]] for number in going_on], device=self.device)
-            logits = self._network(ids, past_key_values=cache, use_cache=True).logits[:, -1]
+            logits = self._network(ids, cache=cache, use_cache=True).logits[:, -1]
         return [str(self.tokenizer.decode(ids, skip_special_tokens=True)).strip() for ids in texts]
 
     @torch.no_grad()

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import sys
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,8 +12,9 @@ import pytest
 
 from retrainer.algorithms.manager import load_algorithm
 from retrainer.algorithms.testing import check_algorithm
-from retrainer.errors import AlgorithmError, ArtifactError, ConfigError, InsufficientData
+from retrainer.errors import ArtifactError, ConfigError, InsufficientData
 from retrainer.model_types.base import Origins
+from retrainer.posts.sample import sample_posts
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -86,9 +85,8 @@ def forecast(model: Any, posts: pd.DataFrame, options: Any, rows: int = 2) -> li
 
 
 def test_it_passes_the_conformance_suite(base: Path) -> None:
-    check_algorithm(
-        "finetuned_lm", config={"base": str(base), "max_steps": 2, "rank": 2, "samples": 2, "max_new_tokens": 5}
-    )
+    tiny = {"base": str(base), "max_steps": 2, "rank": 2, "samples": 2, "max_new_tokens": 5}
+    check_algorithm("finetuned_lm", options=tiny, posts=sample_posts().iloc[:250])
 
 
 def test_training_and_forecasts_are_the_same_each_time(base: Path) -> None:
@@ -98,3 +96,115 @@ def test_training_and_forecasts_are_the_same_each_time(base: Path) -> None:
     assert one.description["held_out"] == other.description["held_out"]
     assert forecast(one, posts, options) == forecast(other, posts, options)
     assert LM.train(posts, options_of(base, seed=1), "content", None).sha256 != one.sha256
+
+
+def test_training_learns_the_posts(base: Path) -> None:
+    model = LM.train(posts_of(80), options_of(base, max_steps=60, rank=8), "content", None)
+    held_out = model.description["held_out"]
+    assert min(held_out) < held_out[0] - 0.1
+
+
+def test_an_interrupted_training_goes_on_to_the_same_model(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from retrainer_lm.training import _Training
+
+    posts, options = posts_of(60), options_of(base, max_steps=45)
+    whole = LM.train(posts, options, "content", None)
+    step, taken = _Training._step, []
+
+    def interrupted(training: Any, batch: Any) -> None:
+        if len(taken) == 27:
+            raise KeyboardInterrupt
+        taken.append(1)
+        step(training, batch)
+
+    monkeypatch.setattr(_Training, "_step", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        LM.train(posts, options, "content", None)
+    monkeypatch.setattr(_Training, "_step", lambda training, batch: (taken.append(1), step(training, batch))[1])
+    resumed = LM.train(posts, options, "content", None)
+    assert len(taken) == 27 + 45 - 20  # a checkpoint is written every 20 steps
+    assert resumed.sha256 == whole.sha256
+
+
+def test_a_forecast_does_not_change_after_a_restart(base: Path, tmp_path: Path) -> None:
+    posts, options = posts_of(60), options_of(base)
+    model = LM.train(posts, options, "content", None)
+    texts = forecast(model, posts, options)
+    files = {name: (tmp_path / name).read_bytes() for name in LM.save(model, tmp_path)}
+    assert forecast(LM.load(files), posts, options) == texts
+    assert sorted(files) == ["adapter.safetensors", "model.json"]
+
+
+def test_posts_of_one_word_emoji_many_characters_and_languages_can_be_learned(base: Path) -> None:
+    posts = posts_of(60, "hi", "🌧🌧", "x" * 100_000, "Der Nebel lichtet sich", "霧が晴れる")
+    posts["content"] = [text.rsplit(" ", 1)[0] for text in posts["content"]]
+    options = options_of(base)
+    assert all(forecast(LM.train(posts, options, "content", None), posts, options))
+
+
+def test_few_posts_are_refused(base: Path) -> None:
+    with pytest.raises(InsufficientData, match="needs 20 training posts, and there are 19"):
+        LM.train(posts_of(19), options_of(base), "content", None)
+
+
+def test_a_version_of_another_base_model_is_refused(base: Path, tmp_path: Path) -> None:
+    import shutil
+
+    posts, options = posts_of(60), options_of(base)
+    model = LM.train(posts, options, "content", None)
+    other = tmp_path / "other"
+    shutil.copytree(base, other)
+    weights = (other / "model.safetensors").read_bytes()
+    (other / "model.safetensors").write_bytes(weights[:-1] + bytes([weights[-1] ^ 1]))
+    with pytest.raises(ArtifactError, match="was trained on the base model 'base0', not on 'other'"):
+        forecast(model, posts, options_of(other))
+
+
+@pytest.mark.parametrize(
+    ("missing", "message"),
+    [("tokenizer*", "has no tokenizer"), ("config.json", "has no config.json"), ("*.safetensors", "has no weights")],
+)
+def test_an_incomplete_base_model_is_refused(base: Path, tmp_path: Path, missing: str, message: str) -> None:
+    import shutil
+
+    folder = tmp_path / "copy"
+    shutil.copytree(base, folder)
+    for file in folder.glob(missing):
+        file.unlink()
+    with pytest.raises(ConfigError, match=message):
+        LM.check_ready(options_of(folder))
+
+
+def test_a_base_model_of_another_architecture_is_refused(base: Path, tmp_path: Path) -> None:
+    import shutil
+
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    folder = tmp_path / "gpt2"
+    shutil.copytree(base, folder)
+    GPT2LMHeadModel(GPT2Config(vocab_size=300, n_embd=8, n_layer=1, n_head=1)).save_pretrained(folder)
+    with pytest.raises(ConfigError, match="'gpt2' is a GPT2LMHeadModel, whose layers are not known"):
+        LM.train(posts_of(60), options_of(folder), "content", None)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [("no-such-folder", "no folder and no file 'no-such-folder'"), ("someone/model", "downloads are off")],
+)
+def test_nothing_is_downloaded_unless_allowed(name: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        LM.check_ready(LM.options({"base": name}, "content"))
+
+
+def test_a_missing_package_is_named(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "peft", None)
+    with pytest.raises(ConfigError, match="needs the package 'peft'"):
+        LM.check_ready(options_of(base))
+
+
+def test_copies_are_avoided_if_so_configured() -> None:
+    from retrainer_lm.forecast import choose_text
+
+    known = ["the fog lifts", "the fog lifts again"]
+    assert choose_text(["something else entirely"], known, copies=True) in known
+    assert choose_text(["something else entirely", "The  FOG lifts"], known, copies=False) == "something else entirely"
