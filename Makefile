@@ -21,7 +21,7 @@ test-slow: $(STAMP) browser  ## run the slow tests: kills, races, wheels, cron, 
 	$(PYTEST) -m slow
 
 browser:  ## install Chromium for the tests of the pages, where this is Debian and you are root; else they are skipped
-	@command -v chromium >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get update -qq && \
+	@{ command -v chromium || command -v google-chrome; } >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get update -qq && \
 		DEBIAN_FRONTEND=noninteractive apt-get install -qq --yes --no-install-recommends chromium; } || \
 		echo "No Chromium: the tests of the pages in a browser will be skipped. Install the Debian package chromium."
 

@@ -11,13 +11,16 @@ from typing import TYPE_CHECKING
 import pytest
 
 import retrainer
-from retrainer import Project, compare, evaluate, history, predict, report, retrain
+from retrainer import Project, compare, evaluate, history, predict, report, retrain, tune
 from retrainer.errors import UnknownName, UsageError
 from retrainer.posts.sample import sample_posts
 from tests.conftest import NOW, regular_posts
+from tests.tuning.tunable import tunable_algorithm
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from tests.plugins_for_tests import Plugins
 
 
 def test_importing_the_package_imports_nothing_slow() -> None:
@@ -47,6 +50,22 @@ def test_the_commands_are_functions(folder: Path) -> None:
         assert compare(project, *ids).winner is None
         assert predict(project, "timing", interval_level=0.5).version_id == ids[0]
         assert ids[0] in report(project, model_type="timing")
+
+
+def test_tuning_returns_the_study_and_applies_what_it_found(
+    folder: Path, plugins: Plugins, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plugins.add("tunable", tunable_algorithm())
+    monkeypatch.syspath_prepend(str(plugins.site))
+    with Project.open(folder) as project:
+        project.posts.add(regular_posts(200), NOW)
+        result = tune(project, "timing", algorithms=["tunable"], trials=5, apply=True)
+        assert result.promoted
+        assert result.winner is not None
+        assert result.report.summary.finished_trials == 5
+    with Project.open(folder) as project:
+        assert project.settings.timing_model.algorithm == "tunable"
+        assert project.settings.timing_model.options("tunable") == {"hours": result.winner.options["hours"]}
 
 
 def test_a_function_about_a_model_takes_its_stream(folder: Path) -> None:

@@ -48,7 +48,7 @@ def recompute(folder: Path, run: dict[str, object]) -> None:
     version = project.registry.get_version(str(run["model_version_id"]))
     (row,) = project.registry.list_evaluations(version.version_id)
     path = version_folder(project, "timing", version.version_id) / row.forecasts_file
-    forecasts, targets, _, _ = Timing().parse(path.read_bytes())
+    forecasts, targets, *_ = Timing().parse(path.read_bytes())
     project.close()
     error = np.abs(forecasts.point - targets.wait_hours)
     within = float((error <= 6).mean())

@@ -41,5 +41,11 @@ def test_a_wheel_works_outside_of_the_checkout(tmp_path: Path) -> None:
     assert (site / "retrainer_claude" / "prompt.md").exists()
     assert (site / "retrainer_neural" / "network.py").exists()
     assert (site / "retrainer_ensemble" / "hedge.py").exists()
+    for folder in ("templates", "static"):
+        source = ROOT / "retrainer" / "web" / folder
+        files = {path.relative_to(source): path.read_bytes() for path in source.rglob("*") if path.is_file()}
+        assert files
+        packaged = site / "retrainer" / "web" / folder
+        assert {path: (packaged / path).read_bytes() for path in files} == files
     shipped = {path.name: path.read_bytes() for path in (ROOT / "deploy").iterdir()}
     assert {path.name: path.read_bytes() for path in (tmp_path / "made" / "deploy").iterdir()} == shipped

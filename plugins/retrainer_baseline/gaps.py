@@ -23,10 +23,10 @@ def train(posts: pd.DataFrame, last: int | None = None) -> dict[str, Any]:
 
     Args:
         posts: the training posts, in order.
-        last: how many of the last gaps count; None for all.
+        last: how many of the last gaps count; None for all. If they have no length, as in a burst, all count.
     """
     times = utc_times(posts)
-    if last is not None:
+    if last is not None and times[-last - 1 :][0] != times[-1]:
         times = times[-last - 1 :]
     gaps = np.sort(hours_between(times[:-1], times[1:]))
     count = len(gaps)

@@ -22,6 +22,8 @@ from retrainer.api.routes.read import PAID_PREFIXES
 from retrainer.api.runs import RunStarter
 from retrainer.api.streams import Streams
 from retrainer.render.documents.base import documents_by_name
+from retrainer.web.background import Background
+from retrainer.web.forecasts import Forecasts
 from retrainer.web.routes import ROUTES
 from retrainer.web.site import Site
 
@@ -92,6 +94,7 @@ def create_app(project: Project, runtime: Runtime, auth: Auth, threads: Threads)
         ProjectMetrics(project),
     )
     app.state.app_state = state
+    background = Background()
     app.state.site = Site(
         project,
         runtime,
@@ -102,6 +105,8 @@ def create_app(project: Project, runtime: Runtime, auth: Auth, threads: Threads)
         state.cache,
         auth.token,
         auth.protect_reads,
+        Forecasts(runtime, background),
+        background,
     )
     app.add_route(OPENAPI_PATH, _openapi, include_in_schema=False)
     add_error_handlers(app)

@@ -9,9 +9,10 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
 from retrainer.api.responses import DocumentResponse
-from retrainer.errors import DatabaseError, RetrainerError, ServerBusy
+from retrainer.errors import DatabaseError, RetrainerError, ServerBusy, UnknownName
 from retrainer.logs import WITH_TRACEBACK
 from retrainer.render.documents.base import ErrorTextDocument, FailureDocument
+from retrainer.web.pages import answer_error
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -24,6 +25,7 @@ log = logging.getLogger(__name__)
 
 MAX_VALUE_LENGTH = 80  # of an invalid value in a message
 SERVER_ERROR = 500  # the lowest status that is not the caller's fault
+NOT_FOUND = 404
 RETRY_SECONDS = "5"
 TEMPORARY_ERRORS = (DatabaseError, ServerBusy)
 _HTTP_ERRORS = {  # code and hint, by status
@@ -91,9 +93,17 @@ async def _handle_invalid_request(_request: Request, error: RequestValidationErr
     return failure(422, "usage", message, hint=hint)
 
 
-async def _handle_http_error(_request: Request, error: HTTPException) -> Response:
+async def _handle_http_error(request: Request, error: HTTPException) -> Response:
+    if error.status_code == NOT_FOUND and request.method == "GET" and _shows_pages(request):
+        missing = UnknownName(f"there is no page '{_shorten(request.url.path)}'", hint="The first page links to all")
+        return await answer_error(request, missing)
     code, hint = _HTTP_ERRORS.get(error.status_code, ("http", ""))
     return failure(error.status_code, code, error.detail.lower(), hint=hint, headers=error.headers)
+
+
+def _shows_pages(request: Request) -> bool:
+    """Whether a browser asks, to show the answer."""
+    return "text/html" in request.headers.get("accept", "")
 
 
 def _shorten(text: str) -> str:

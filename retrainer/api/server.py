@@ -94,6 +94,11 @@ class _Server(uvicorn.Server):
         asyncio.get_running_loop().set_exception_handler(_log_loop_error)
         await super().startup(sockets)
 
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Finish the requests in progress; those that follow a run end by themselves."""
+        self.config.app.state.is_stopping = True  # type: ignore[union-attr]  # the FastAPI of `create_server`
+        await super().shutdown(sockets)
+
     async def on_tick(self, counter: int) -> bool:
         """Do what is due; uvicorn calls this ten times a second."""
         if counter % 10 == 0:

@@ -35,6 +35,7 @@ class _Command(NamedTuple):
 RETRAIN = "Retraining"
 LIVE = "Live posts"
 REPLAY = "Replay"
+TUNING = "Tuning"
 INSPECT = "Inspection"
 CONTROL = "Automatic promotion"
 MAINTAIN = "Version maintenance"
@@ -42,7 +43,6 @@ SET_UP = "Setup"
 
 COMMANDS = {
     "train": _Command("train", RETRAIN, "Train a new version and promote it if it is better."),
-    "tune": _Command("tune", RETRAIN, "Find better options of an algorithm by trial, and train with them."),
     "evaluate": _Command("evaluate", RETRAIN, "Score a version on posts later than its training data."),
     "promote": _Command("versions", RETRAIN, "Promote a version to production."),
     "rollback": _Command("versions", RETRAIN, "Undo the latest promotion of a model type."),
@@ -51,6 +51,7 @@ COMMANDS = {
     "live": _Command("live", LIVE, "Show how production does on the posts since its promotion."),
     "ab": _Command("ab", LIVE, "Compare a version with production on new posts."),
     "replay": _Command("replay", REPLAY, "Test the retraining policy, and others, on past posts."),
+    "tune": _Command("tune", TUNING, "Find better options of an algorithm by trial, and train with them."),
     "status": _Command("project", INSPECT, "Show the state of the project, and what needs attention."),
     "streams": _Command("streams", INSPECT, "List streams: posts, production versions, what is due or failed."),
     "production": _Command("show", INSPECT, "Show the production versions, now or at a past time."),
@@ -72,7 +73,7 @@ COMMANDS = {
     "import": _Command("transfer", MAINTAIN, "Add a version that `retrainer export` wrote."),
     "init": _Command("project", SET_UP, "Create a project folder."),
     "notify-test": _Command("project", SET_UP, "Send a test message to every notification channel."),
-    "serve": _Command("serve", SET_UP, "Serve the REST API."),
+    "serve": _Command("serve", SET_UP, "Serve the pages and the REST API."),
     "posts": _Command("posts", SET_UP, "Import, fetch, list and delete posts."),
     "config": _Command("config", SET_UP, "Show, check and change the settings."),
     "db": _Command("project", SET_UP, "Manage the database."),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -11,8 +12,10 @@ from retrainer import console
 from retrainer.cli.completion import complete_versions
 from retrainer.cli.context import open_project
 from retrainer.cli.options import AsJson, Origin, VersionArgument, VersionStreamOption
+from retrainer.cli.plot import check_plot, plot_option, write_plot
 from retrainer.pipeline import comparing, evaluations
 from retrainer.render import documents, scores
+from retrainer.render.charts import results
 
 app = typer.Typer(rich_markup_mode=None)
 
@@ -24,6 +27,9 @@ def evaluate(
     *,
     stream: VersionStreamOption = None,
     origin: Origin = None,
+    plot: Annotated[
+        Path | None, plot_option("the scores, the forecasts beside what came and how reliable they are")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Score a version on posts later than its training data.
@@ -33,6 +39,7 @@ def evaluate(
 
     Example: retrainer evaluate prophet_timing_20251106_120000_a3f2
     """
+    check_plot(plot, context)
     with open_project(context) as (opened, runtime):
         project, found = opened.find_version(version, stream)
         version_id = found.version_id
@@ -41,6 +48,8 @@ def evaluate(
         console.document(documents.evaluations.EvaluationDocument.from_result(evaluation, version_id))
     else:
         scores.show_evaluation(version_id, evaluation)
+    if plot is not None:
+        write_plot(plot, results.of_evaluation(evaluation), "no forecast could be scored")
 
 
 @app.command()
@@ -55,6 +64,9 @@ def compare(
     *,
     stream: VersionStreamOption = None,
     origin: Origin = None,
+    plot: Annotated[
+        Path | None, plot_option("the scores, how certain the difference is and where it comes from")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Score two versions on the same posts.
@@ -63,6 +75,7 @@ def compare(
 
     Example: retrainer compare prophet_timing_20251106_120000_a3f2 baseline_timing_20251113_120000_09be
     """
+    check_plot(plot, context)
     with open_project(context) as (opened, runtime):
         (project, a), (_, b) = (opened.find_version(version, stream) for version in (version_a, version_b))
         comparison = comparing.compare_versions(project, runtime, a, b, datetime.now(UTC), origin)
@@ -70,3 +83,5 @@ def compare(
         console.document(documents.evaluations.ComparisonDocument.from_result(comparison))
     else:
         scores.show_comparison(comparison)
+    if plot is not None:
+        write_plot(plot, results.of_comparison(comparison), "nothing could be compared")

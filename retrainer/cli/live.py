@@ -9,14 +9,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from retrainer import console
-from retrainer import project as projects
 from retrainer.cli.context import open_project
 from retrainer.cli.options import AsJson, OptionalTypeArgument, StreamsOption, time_option
+from retrainer.cli.plot import check_plot, plot_option, write_plot
 from retrainer.errors import NothingInProduction, UsageError
 from retrainer.live import refresh, report
 from retrainer.model_types import MODEL_TYPE_NAMES, ModelTypeName
-from retrainer.render import documents, live_plot, plots
+from retrainer.render import documents
 from retrainer.render import live as live_text
+from retrainer.render.charts import live as charts
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -34,9 +35,7 @@ def live(
     *,
     stream: StreamsOption = None,
     since: Annotated[datetime | None, time_option("Only the weeks from this time on (ISO 8601, UTC).")] = None,
-    plot: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Plot the weekly scores and the evidence, as PNG or SVG.")
-    ] = None,
+    plot: Annotated[Path | None, plot_option("the weekly scores, the error so far and the evidence")] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show what the next `train` would do, and decide nothing.")
     ] = False,
@@ -50,9 +49,7 @@ def live(
 
     Example: retrainer live timing --plot live.svg
     """
-    if plot is not None:
-        plots.require_format(plot)
-        projects.require_foreign("--plot", plot, context.obj)
+    check_plot(plot, context)
     now = datetime.now(UTC)
     with open_project(context) as (project, runtime):
         one = project.select_one(stream)
@@ -120,6 +117,6 @@ def _show(
             if index:
                 console.text()
             live_text.show_live(one, previews.get(one.model_type), since=since)
-    if plot is not None:  # last: a plot that fails must not hide the result
-        with console.working():
-            live_plot.draw(reports[0], plot)
+    if plot is not None:
+        drawn = [draw(reports[0]) for draw in (charts.scores, charts.errors, charts.evidence)]
+        write_plot(plot, drawn, "no live post has been scored yet", "Try again when posts have come")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -10,10 +11,12 @@ import typer
 from retrainer import console
 from retrainer.cli.context import open_stream
 from retrainer.cli.options import AsJson, StreamOption, TypeArgument, parse_time_or_delay, parse_time_or_last
+from retrainer.cli.plot import check_plot, plot_option, write_plot
 from retrainer.errors import UsageError
 from retrainer.model_types import timing
 from retrainer.pipeline import forecast
 from retrainer.render import documents, forecasts
+from retrainer.render.charts import forecasts as charts
 
 LOWEST_LEVEL, HIGHEST_LEVEL = 0.02, 0.98  # between the first and the last of a forecast's quantiles
 
@@ -62,6 +65,9 @@ def predict(
             metavar="ID", help="An ID of who asks: while an A/B test runs, the same ID always gets the same version."
         ),
     ] = None,
+    plot: Annotated[
+        Path | None, plot_option("timing: the chance of the next post over time and, with --until, the posts a day")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Forecast the next post, or the next days, with the production version.
@@ -70,11 +76,12 @@ def predict(
 
     Example: retrainer predict timing --until 3d
     """
-    for name, value in (("interval", interval), ("until", until), ("next", next_posts)):
+    for name, value in (("interval", interval), ("until", until), ("next", next_posts), ("plot", plot)):
         if value is not None and model_type != "timing":
             raise UsageError(f"--{name} applies to timing only", hint="Remove it, or run `retrainer predict timing`")
     if interval is not None and not LOWEST_LEVEL <= interval <= HIGHEST_LEVEL:
         raise UsageError(f"--interval: '{interval:g}' is not between {LOWEST_LEVEL} and {HIGHEST_LEVEL}")
+    check_plot(plot, context)
     with open_stream(context, stream) as (project, runtime):
         level = timing.INTERVAL_LEVEL if interval is None else interval
         next_post = forecast.predict_next(
@@ -92,3 +99,5 @@ def predict(
         console.document(documents.forecasts.next_post_document(next_post))
     else:
         forecasts.show_next_post(next_post)
+    if plot is not None:
+        write_plot(plot, [charts.next_post(next_post), charts.days(next_post)], "there is no forecast")

@@ -12,9 +12,10 @@ from retrainer import console
 from retrainer.cli.completion import complete_policies
 from retrainer.cli.context import open_project
 from retrainer.cli.options import AsJson, StreamOption, TypeArgument, time_option
+from retrainer.cli.plot import check_plot, plot_option, write_plot
 from retrainer.cli.workers import AddressOption, BackendOption, SchedulerOption, WorkerOptions
-from retrainer.render import plots
 from retrainer.render import replay as render
+from retrainer.render.charts import replay as charts
 from retrainer.replay import runner, sandbox
 from retrainer.times import format_duration
 
@@ -50,9 +51,7 @@ def replay(
     backend: BackendOption = None,
     scheduler: SchedulerOption = None,
     address: AddressOption = None,
-    plot: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Plot the live scores over time, as PNG or SVG.")
-    ] = None,
+    plot: Annotated[Path | None, plot_option("the live scores over time and the promotions")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue an earlier replay.")] = False,
     workdir: Annotated[
         Path | None,
@@ -76,9 +75,8 @@ def replay(
     """
     workers = WorkerOptions(backend, scheduler, address)
     workers.validate(jobs)
+    check_plot(plot, context)
     with open_project(context) as (project, runtime), workers.connect() as cluster:
-        if plot is not None:
-            plots.require_format(plot)
         report = runner.replay(
             sandbox.choose_stream(project, stream),
             runtime,
@@ -98,9 +96,8 @@ def replay(
         console.document(render.replay_document(report))
     else:
         render.show_replay(report)
-    if plot is not None:  # last: a plot that fails must not hide the result
-        with console.working():
-            plots.draw(report, plot)
+    if plot is not None:
+        write_plot(plot, [charts.scores(report), charts.promotions(report)], "no policy was replayed")
     if report.ending.interrupted:
         return INTERRUPTED
     no_result = all(policy_report.live is None for policy_report in report.policies)

@@ -16,7 +16,6 @@ from retrainer.cli.context import open_project
 from retrainer.cli.options import StreamOption, TypeOption
 from retrainer.errors import RetrainerError, UsageError
 from retrainer.files import is_possible_output, open_output, write_atomically
-from retrainer.render import cells
 from retrainer.web import report as reports
 
 if TYPE_CHECKING:
@@ -64,7 +63,7 @@ def report(
         _write(output, made)
     except OSError as error:
         raise RetrainerError(f"cannot write '{output}': {error.strerror}", hint="Choose another file") from error
-    console.text(f"Wrote {output} ({cells.format_size(len(made))})")
+    console.text(f"Wrote {output}")
 
 
 def require_output(option: str, path: Path, config: Path | None) -> None:
@@ -92,7 +91,7 @@ def write_report_of_train(
     except Exception as error:  # noqa: BLE001  a report must not fail a run
         log.warning("Cannot write the report to '%s': %s", path, getattr(error, "strerror", None) or error)
     else:
-        log.info("Wrote the report to '%s' (%s)", path, cells.format_size(len(made)))
+        log.info("Wrote the report to '%s'", path)
 
 
 def _write(path: Path, content: bytes) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -19,6 +20,7 @@ from retrainer.cli.options import (
     choice,
     time_option,
 )
+from retrainer.cli.plot import check_plot, plot_option, write_plot
 from retrainer.errors import UnknownName, UsageError
 from retrainer.live import summary
 from retrainer.model_types import MODEL_TYPE_NAMES
@@ -29,7 +31,11 @@ from retrainer.registry import tables as registry_tables
 from retrainer.render import documents, tables
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from retrainer.algorithms.hookspecs import Importance
     from retrainer.project import Project
+    from retrainer.render.charts.chart import Chart
 
 SHOWN_RUNS = 10
 ALL_RUNS = 1_000_000
@@ -108,6 +114,9 @@ def show(
     ],
     *,
     stream: VersionStreamOption = None,
+    plot: Annotated[
+        Path | None, plot_option("a version's scores, how reliable its forecasts are and what they depend on")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Show one version: training, scores, decisions.
@@ -116,6 +125,7 @@ def show(
 
     Example: retrainer show timing@production
     """
+    check_plot(plot, context)
     with open_project(context) as (opened, runtime):
         project, found = _find(opened, name, stream)
         several = has_several_streams(project)
@@ -125,6 +135,7 @@ def show(
             importance = loading.feature_importance(project, runtime, found) or []
             scored = project.registry.list_scored_versions([found.version_id])
             live = summary.score_versions(scored).get(found.version_id) if scored else None
+            drawn = [] if plot is None else _draw_version(project, found, evaluations, importance)
             if as_json:
                 evaluated = [(row, loading.load_reliability(project, found, row) or []) for row in evaluations]
     if isinstance(found, registry_tables.TrainingRun):
@@ -136,6 +147,29 @@ def show(
         console.document(documents.versions.VersionLifeDocument.from_rows(found, evaluated, entries, importance, live))
     else:
         tables.show_version(found, evaluations, entries, importance, live, with_stream=several)
+    if plot is not None:
+        if isinstance(found, registry_tables.TrainingRun):
+            raise UsageError("--plot is about a version, not about a run", hint="Choose the version of the run")
+        write_plot(plot, drawn, "the version has not been evaluated", f"Run `retrainer evaluate {found.version_id}`")
+
+
+def _draw_version(
+    project: Project,
+    version: registry_tables.ModelVersion,
+    evaluations: Sequence[registry_tables.ModelEvaluation],
+    importance: Sequence[Importance],
+) -> list[Chart | None]:
+    """Return the charts of a version: of its latest evaluation, and of the feature importance."""
+    from retrainer.render.charts import importance as importance_charts  # noqa: PLC0415  imports numpy
+    from retrainer.render.charts import results  # noqa: PLC0415
+
+    charts = [importance_charts.bars(importance)]
+    if not evaluations:
+        return charts
+    latest = evaluations[0]
+    intervals = loading.load_score_intervals(project, version, latest)
+    reliability = loading.load_reliability(project, version, latest) or []
+    return [*results.of_recorded(latest, intervals, reliability), *charts]
 
 
 def _find(
@@ -187,6 +221,7 @@ def history(
     promoted: Annotated[
         bool | None, typer.Option("--promoted/--not-promoted", help="Only runs that promoted their version, or not.")
     ] = None,
+    plot: Annotated[Path | None, plot_option("the score of each run's version over time")] = None,
     as_csv: Annotated[
         bool, typer.Option("--csv", help="Print the runs as CSV, one a line, with the keys of --json as columns.")
     ] = False,
@@ -200,16 +235,20 @@ def history(
     """
     if as_csv and as_json:
         raise UsageError("--csv and --json exclude each other", hint="Choose one")
+    check_plot(plot, context)
     if as_csv and limit is None and page > 1:
         raise UsageError("--csv prints all runs on one page", hint="Add --limit, or omit --page")
     limit = limit or (ALL_RUNS if as_csv else SHOWN_RUNS)
     run_filter = runs.RunFilter(since=since, until=until, status=status, promoted=promoted, offset=(page - 1) * limit)
     with open_project(context) as (project, _):
+        if plot is not None and project.select_one(stream) is None:
+            raise UsageError("--plot is about one stream", hint="Choose it with --stream NAME")
         registry = project.registry.across(project.select_streams(stream))
         rows = registry.list_runs(model_type, limit, run_filter)
         scored = registry.list_scored_versions(row.model_version_id for row in rows)
         live = summary.score_versions(scored) if scored else {}  # without any, it loads no numpy
-        if not as_csv:
+        naive = registry.naive_scores(rows) if plot is not None else {}
+        if plot is not None or not as_csv:
             total = registry.count_runs(model_type, run_filter)
             changes = registry.list_ledger_entries(
                 model_type=model_type, actions=promotions.PRODUCTION_CHANGE_ACTIONS, limit=limit
@@ -225,3 +264,7 @@ def history(
         console.document(documents.runs.HistoryDocument.from_rows(rows, total, changes, live))
     else:
         tables.show_history(rows, total, changes, live, short_ids, with_stream=several)
+    if plot is not None:
+        from retrainer.render.charts import results  # noqa: PLC0415  imports numpy
+
+        write_plot(plot, results.of_runs(rows, changes, naive), "no run has scored a version", "Run `retrainer train`")

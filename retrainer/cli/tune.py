@@ -10,23 +10,24 @@ from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
 import typer
 
 from retrainer import console
-from retrainer import project as projects
 from retrainer.cli.completion import complete_algorithms, complete_studies, complete_types
 from retrainer.cli.context import open_project
 from retrainer.cli.options import AsJson, StreamOption, choice, parse_duration
+from retrainer.cli.plot import check_plot, plot_option, write_plot
 from retrainer.cli.workers import AddressOption, BackendOption, SchedulerOption, WorkerOptions
 from retrainer.errors import RetrainerError, UsageError
 from retrainer.model_types import ModelTypeName, parse_model_type
 from retrainer.pipeline import results
-from retrainer.render import documents, plots
+from retrainer.render import documents
 from retrainer.render import tuning as render
+from retrainer.render.charts import tuning as charts
 from retrainer.tuning import request as requests
 from retrainer.tuning import run, runners, settings_changes, storage, study
 
 if TYPE_CHECKING:
     from retrainer.project import Project
     from retrainer.runtime import Runtime
-    from retrainer.tuning.results import StudyReport, TuningProgress, TuningResult
+    from retrainer.tuning.results import TuningProgress, TuningResult
 
 INTERRUPTED = 130
 
@@ -107,9 +108,7 @@ def tune(
             help="With --show: the study to show. By default, the newest.",
         ),
     ] = None,
-    plot: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Plot the trials of the study, as PNG or SVG.")
-    ] = None,
+    plot: Annotated[Path | None, plot_option("the trials of the study")] = None,
     as_json: AsJson = False,
 ) -> int:
     """Find better options of an algorithm by trial, and train with them.
@@ -122,11 +121,19 @@ def tune(
     """
     workers = WorkerOptions(backend, scheduler, address)
     workers.validate(jobs)
-    if plot is not None:
-        plots.require_format(plot)
-        projects.require_foreign("--plot", plot, context.obj)
+    check_plot(plot, context)
     if show:
-        _refuse_with_show(algorithm=algorithm, timeout=timeout, jobs=jobs, backend=backend, apply=apply)
+        _refuse_with_show(
+            algorithm=algorithm,
+            trials=trials,
+            timeout=timeout,
+            jobs=jobs,
+            backend=backend,
+            max_cost=max_cost,
+            cost_objective=cost_objective,
+            auto_promote=auto_promote,
+            apply=apply,
+        )
         _show(context, model_type, stream, study_name, plot, as_json=as_json)
         return 0
     if study_name is not None:
@@ -161,7 +168,8 @@ def tune(
         )
     else:
         render.show_result(result, settings.changes, written=settings.file)
-    _draw(result.report, plot)
+    if plot is not None:
+        write_plot(plot, [charts.trials(result.report)], "no trial is complete")
     if result.interrupted:
         return INTERRUPTED
     return settings.exit_code or results.exit_code([result.run] if result.run else [])
@@ -217,27 +225,21 @@ def _show(
         found = study.list_studies(project, model_type)
         chosen = name or (found[0].name if found else None)
         shown = None if chosen is None else study.read_study(project, chosen)
-        location = storage.storage_url(project).render_as_string(hide_password=True)
+        location = storage.describe_storage(project)
     if plot is not None and shown is None:
         raise UsageError("--plot: there is no study to draw", hint="Run `retrainer tune timing` first")
     if as_json:
         console.document(documents.tuning.StudiesDocument.from_reports(found, shown))
     else:
         render.show_studies(found, shown, location=location)
-    if shown is not None:
-        _draw(shown, plot)
-
-
-def _draw(report: StudyReport, plot: Path | None) -> None:
-    if plot is not None:  # last: a plot that fails must not hide the result
-        with console.working():
-            render.draw(report, plot)
+    if plot is not None and shown is not None:
+        write_plot(plot, [charts.trials(shown)], "no trial is complete")
 
 
 def _refuse_with_show(**options: object) -> None:
     for name, value in options.items():
-        if value:
-            raise UsageError(f"--{name} tunes, and --show only lists studies", hint="Omit one")
+        if value is not None and value is not False:
+            raise UsageError(f"--{name.replace('_', '-')} tunes, and --show only lists studies", hint="Omit one")
 
 
 def _show_progress(progress: TuningProgress) -> None:

@@ -119,6 +119,18 @@ def hours_between(start: NDArray[np.datetime64], end: NDArray[np.datetime64]) ->
     return (end - start) / np.timedelta64(3_600_000_000, "us")
 
 
+def silences(times: NDArray[np.datetime64], origins: Origins) -> NDArray[np.float64]:
+    """Return (n,) the hours of silence so far at each origin or, right after a post, those before it.
+
+    Args:
+        times: (m,) of all posts, in order.
+        origins: n origins.
+    """
+    so_far = hours_between(times[origins.position], origins.time)
+    before = hours_between(times[np.maximum(origins.position - 1, 0)], times[origins.position])
+    return np.where(so_far > 0, so_far, before)
+
+
 @dataclass(frozen=True)
 class Metric:
     """How a metric of an evaluation is shown.
@@ -198,12 +210,14 @@ class StoredForecasts(NamedTuple, Generic[Forecasts, Targets]):
         targets: the actual values.
         post_ids: the ids of the forecast posts.
         naive: the naive forecasts; None in a file from a release that did not store them.
+        times: (n,) datetime64[us], UTC; when each forecast was made.
     """
 
     forecasts: Forecasts
     targets: Targets
     post_ids: list[str]
     naive: Forecasts | None
+    times: NDArray[np.datetime64]
 
 
 class ModelType(ABC, Generic[Forecasts, Targets]):

@@ -313,6 +313,7 @@ class Content(ModelType[ContentForecasts, ContentTargets]):
             ),
             post_ids=[row["post_id"] for row in rows],
             naive=[ContentForecast(row["baseline_text"]) for row in rows] if has_naive else None,
+            times=np.array([row["origin"].removesuffix("Z") for row in rows], dtype="datetime64[us]"),
         )
 
     def describe(self, forecasts: ContentForecasts, targets: ContentTargets, row: int) -> dict[str, Any]:

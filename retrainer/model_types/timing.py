@@ -18,6 +18,7 @@ from retrainer.model_types.base import (
     hours_between,
     quarters_of_day,
     read_arrays,
+    silences,
     utc_times,
 )
 
@@ -327,6 +328,7 @@ class Timing(ModelType[TimingForecasts, TimingTargets]):
             targets=TimingTargets(stored["wait_hours"].astype(float)),
             post_ids=[str(post_id) for post_id in stored["post_id"]],
             naive=TimingForecasts(stored["baseline_quantiles"], stored["baseline_point"]) if has_naive else None,
+            times=stored["origin"].astype("datetime64[us]"),
         )
 
     def describe(self, forecasts: TimingForecasts, targets: TimingTargets, row: int) -> dict[str, Any]:
@@ -366,10 +368,7 @@ class Timing(ModelType[TimingForecasts, TimingTargets]):
         The silence is the one so far or, right after a post, the one before it. It is long above the 90% quantile, in
         whole hours (whole minutes if less than one).
         """
-        times = utc_times(posts)
-        so_far = hours_between(times[origins.position], origins.time)
-        before = hours_between(times[np.maximum(origins.position - 1, 0)], times[origins.position])
-        silence = np.where(so_far > 0, so_far, before)
+        silence = silences(utc_times(posts), origins)
         quantile = float(np.quantile(silence, 0.9))
         long = float(round(quantile)) if quantile >= 1 else max(round(quantile * 60), 1) / 60
         weekend = np.is_busday(origins.time.astype("datetime64[D]"), weekmask="Sat Sun")

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from retrainer.algorithms.model import TrainedModel
 from retrainer.errors import RetrainerError
+from retrainer.evaluation.bootstrap import score_interval
 from retrainer.model_types import get_model_type
 from retrainer.registry.queries import require_not_pruned
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from retrainer.algorithms.manager import LoadedAlgorithm
     from retrainer.config import Settings
     from retrainer.model_types import ModelTypeName
-    from retrainer.model_types.base import Reliability
+    from retrainer.model_types.base import Reliability, StoredForecasts
     from retrainer.project import Project
     from retrainer.registry.refits import Refit
     from retrainer.registry.tables import ModelEvaluation, ModelVersion
@@ -114,11 +115,54 @@ def load_reliability(project: Project, version: ModelVersion, evaluation: ModelE
     """Compute the reliability of a recorded evaluation from its forecasts; None if these cannot be read for now."""
     if version.pruned_at is not None:
         return []
-    model_type = get_model_type(version.model_type_name)
-    try:
-        stored = model_type.parse(project.artifacts.read_file(version, evaluation.forecasts_file))
-    except RetrainerError as error:
-        log.warning("Cannot compute the reliability of '%s': %s", evaluation.evaluation_id, error)
+    stored = load_forecasts(project, version, evaluation)
+    if stored is None:
         return None
+    model_type = get_model_type(version.model_type_name)
     scored = model_type.scorable(stored.forecasts)
     return model_type.reliability(*model_type.select(stored.forecasts, stored.targets, scored))
+
+
+def load_forecasts(
+    project: Project, version: ModelVersion, evaluation: ModelEvaluation
+) -> StoredForecasts[Any, Any] | None:
+    """Return the forecasts of a recorded evaluation; None if they cannot be read for now, or were pruned."""
+    if version.pruned_at is not None:
+        return None
+    try:
+        data = project.artifacts.read_file(version, evaluation.forecasts_file)
+        return get_model_type(version.model_type_name).parse(data)
+    except RetrainerError as error:
+        log.warning("Cannot read the forecasts of '%s': %s", evaluation.evaluation_id, error)
+        return None
+
+
+class ScoreIntervals(NamedTuple):
+    """The 95% intervals of the scores of an evaluation.
+
+    Attributes:
+        version: of the version; None with fewer than two posts.
+        naive: of the naive forecast on the same posts; None if its forecasts were not stored.
+    """
+
+    version: tuple[float, float] | None
+    naive: tuple[float, float] | None
+
+
+def load_score_intervals(project: Project, version: ModelVersion, evaluation: ModelEvaluation) -> ScoreIntervals | None:
+    """Compute the intervals of a recorded evaluation from its forecasts; None if these cannot be read for now."""
+    if version.pruned_at is not None:
+        return ScoreIntervals(None, None)
+    stored = load_forecasts(project, version, evaluation)
+    if stored is None:
+        return None
+    model_type = get_model_type(version.model_type_name)
+    scored = model_type.scorable(stored.forecasts)
+    sides: list[tuple[float, float] | None] = []
+    for forecasts in (stored.forecasts, stored.naive):
+        if forecasts is None:
+            sides.append(None)
+            continue
+        parts = model_type.score_components(*model_type.select(forecasts, stored.targets, scored))
+        sides.append(score_interval(parts, model_type.overall_score))
+    return ScoreIntervals(*sides)

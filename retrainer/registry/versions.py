@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sqlalchemy import func, select, update
 
@@ -26,6 +26,24 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
     from retrainer.model_types import ModelTypeName
+
+
+class LatestScore(NamedTuple):
+    """The scores of a version's latest evaluation.
+
+    Attributes:
+        naive_score: of the naive forecast on the same posts; None in a record of an earlier release.
+    """
+
+    score: float
+    naive_score: float | None
+
+    @property
+    def skill(self) -> float | None:
+        """The gain of the score over that of the naive forecast."""
+        from retrainer.model_types.base import skill_score  # noqa: PLC0415  imports numpy
+
+        return None if self.naive_score is None else skill_score(self.score, self.naive_score)
 
 
 class Versions(Scope):
@@ -52,9 +70,21 @@ class Versions(Scope):
             return fetch_version(session, version_id)
 
     def list_versions(
-        self, model_type: ModelTypeName | None = None, limit: int | None = None, *, status: str | None = None
+        self,
+        model_type: ModelTypeName | None = None,
+        limit: int | None = None,
+        *,
+        status: str | None = None,
+        offset: int = 0,
     ) -> list[ModelVersion]:
-        """Return versions, newest first."""
+        """Return versions, newest first.
+
+        Args:
+            model_type: only of this type.
+            limit: the maximum number to return.
+            status: only those with this status.
+            offset: how many of the newest to skip.
+        """
         query = select(ModelVersion).order_by(ModelVersion.trained_at.desc(), ModelVersion.version_id.desc())
         query = query.where(self.is_within(ModelVersion))
         if model_type is not None:
@@ -62,7 +92,34 @@ class Versions(Scope):
         if status is not None:
             query = query.where(ModelVersion.status == status)
         with self.database.read() as session:
-            return list(session.scalars(query.limit(limit)))
+            return list(session.scalars(query.limit(limit).offset(offset)))
+
+    def count_versions(self, model_type: ModelTypeName | None = None) -> int:
+        """Return the number of versions."""
+        query = select(func.count()).select_from(ModelVersion).where(self.is_within(ModelVersion))
+        if model_type is not None:
+            query = query.where(ModelVersion.model_type == model_type)
+        with self.database.read() as session:
+            return session.scalar(query) or 0
+
+    def latest_scores(self, version_ids: Sequence[str]) -> dict[str, LatestScore]:
+        """Return the scores of the latest evaluation of each version that has one."""
+        naive = ModelEvaluation.baseline_metrics["overall_score"].as_float()
+        columns = (ModelEvaluation.model_version_id, ModelEvaluation.overall_score, naive)
+        query = select(*columns).where(ModelEvaluation.model_version_id.in_(version_ids))
+        query = query.order_by(ModelEvaluation.evaluated_at, ModelEvaluation.evaluation_id)
+        with self.database.read() as session:
+            return {name: LatestScore(*scores) for name, *scores in session.execute(query)}  # the last one remains
+
+    def naive_scores(self, runs: Sequence[TrainingRun]) -> dict[str, float]:
+        """Return the score of the naive forecast on the test posts of each run that evaluated its version, by run."""
+        naive = ModelEvaluation.baseline_metrics["overall_score"].as_float()
+        versions = {run.run_id: run.model_version_id for run in runs}
+        query = select(ModelEvaluation.run_id, ModelEvaluation.model_version_id, naive)
+        query = query.where(ModelEvaluation.run_id.in_(list(versions))).order_by(ModelEvaluation.evaluated_at)
+        with self.database.read() as session:
+            found = session.execute(query).all()
+        return {run_id: score for run_id, version_id, score in found if run_id and versions[run_id] == version_id}
 
     def list_versions_trained_on(self, posts: Sequence[Post]) -> dict[str, list[ModelVersion]]:
         """Return, by the id of the post, the versions that each of a stream's posts was used to train, newest first."""
@@ -204,6 +261,12 @@ class Versions(Scope):
         order = query.order_by(ModelEvaluation.evaluated_at.desc(), ModelEvaluation.evaluation_id.desc())
         with self.database.read() as session:
             return list(session.scalars(order.limit(limit)))
+
+    def list_evaluations_of_run(self, run_id: str) -> list[ModelEvaluation]:
+        """Return the evaluations made in a run, of any version, the oldest first."""
+        query = select(ModelEvaluation).where(ModelEvaluation.run_id == run_id)
+        with self.database.read() as session:
+            return list(session.scalars(query.order_by(ModelEvaluation.evaluated_at, ModelEvaluation.evaluation_id)))
 
     def new_version_id(self, algorithm: str, model_type: ModelTypeName, now: datetime) -> str:
         """Return an unused version id: {algorithm}_{model_type}_{YYYYMMDD}_{HHMMSS}_{4 hex}.

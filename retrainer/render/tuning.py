@@ -1,4 +1,4 @@
-"""Studies as tables for a terminal, and as a plot."""
+"""Studies as tables for a terminal."""
 
 from __future__ import annotations
 
@@ -7,17 +7,12 @@ from typing import TYPE_CHECKING, Any
 from retrainer import console
 from retrainer.model_types import get_model_type
 from retrainer.render.cells import format_moment, moment_heading
-from retrainer.render.plots import NAIVE_COLOUR, write_figure
 from retrainer.render.scores import show_run_results
 from retrainer.tuning.plan import METRIC_KEYS
 from retrainer.tuning.settings_changes import format_changes
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-    from pathlib import Path
-
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+    from collections.abc import Iterator, Mapping, Sequence
 
     from retrainer.console import Styled
     from retrainer.model_types.base import Metric
@@ -33,13 +28,13 @@ def show_studies(summaries: Sequence[StudySummary], shown: StudyReport | None, *
     """Print studies, newest first, and the best trials of one of them.
 
     Args:
-        location: the URL of the storage, without its password.
+        location: where they are, quoted.
     """
     if not summaries:
         console.text(f"No studies in {location}")
         return
     created = moment_heading("Created")
-    columns = ["Study", "Type", "Trials", "State", "Metric", "Configured", "Best", "Gain held back", created]
+    columns = ["Study", "Type", "Trials", "State", "Metric", created, "Configured", "Best", "Held back"]
     rows = [
         (
             one.name,
@@ -47,15 +42,15 @@ def show_studies(summaries: Sequence[StudySummary], shown: StudyReport | None, *
             str(one.finished_trials),
             _describe_state(one),
             one.plan.metric,
+            format_moment(one.created_at),
             _format_value(one.plan, one.default),
             _format_value(one.plan, one.best),
             _format_held_back(one),
-            format_moment(one.created_at),
         )
         for one in summaries
     ]
-    right = ["Trials", "Configured", "Best", "Gain held back"]
-    optional = ["Metric", created, "Configured", "Type"]
+    right = ["Trials", "Configured", "Best", "Held back"]
+    optional = ["Metric", created, "Type", "Configured"]
     console.table(columns, rows, right=right, optional=optional, title=f"Studies in {location}")
     if shown is not None:
         show_study(shown)
@@ -94,8 +89,12 @@ def show_result(result: TuningResult, changes: Changes | None, *, written: str |
     if written is not None:
         console.paragraph(console.Styled(f"Wrote {', '.join(map('.'.join, changes))} to '{written}'", "good"))
         return
-    purpose = "go on with them" if result.promoted else "train with them"
-    console.paragraph(f"To {purpose}, put this into the settings file{', or add --apply' if result.promoted else ''}:")
+    if result.promoted:
+        console.paragraph(
+            "The next `train` goes on with these options if you put this into the settings file (--apply):"
+        )
+    else:
+        console.paragraph("To train with these options all the same, put this into the settings file:")
     console.text("", *(f"  {line}" for line in format_changes(changes).splitlines()))
 
 
@@ -110,43 +109,6 @@ def describe_progress(progress: TuningProgress) -> str:
     if progress.seconds_left is not None:
         parts.append(f"about {format_duration(progress.seconds_left)} left")
     return ", ".join(parts)
-
-
-def draw(report: StudyReport, path: Path) -> None:
-    """Write the plot of a study as PNG or SVG: each trial, the best so far, and the configured options.
-
-    Raises:
-        RetrainerError: the file cannot be written.
-    """
-
-    def draw_on(figure: Figure) -> None:
-        axes = figure.subplots()
-        plan = report.summary.plan
-        _draw_trials(axes, report)
-        axes.set_xlabel("trial")
-        axes.set_ylabel(f"{_metric(plan).label}, mean of {len(plan.folds)} folds")
-        axes.set_title(f"{plan.model_type.capitalize()}: study {report.summary.name}", loc="left", parse_math=False)
-        axes.legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
-
-    write_figure(draw_on, path, (9, 4))
-
-
-def _draw_trials(axes: Axes, report: StudyReport) -> None:
-    plan = report.summary.plan
-    complete = [trial for trial in report.trials if trial.state == "complete" and trial.value is not None]
-    names = [algorithm.name for algorithm in plan.algorithms]
-    for index, name in enumerate(names):
-        trials = [trial for trial in complete if trial.algorithm == name]
-        numbers, values = [trial.number for trial in trials], [trial.value or 0.0 for trial in trials]
-        errors = [trial.standard_error or 0.0 for trial in trials]
-        axes.errorbar(numbers, values, yerr=errors, fmt="o", color=f"C{index}", markersize=4, linewidth=0.8, label=name)
-    best: list[float] = []
-    for trial in complete:
-        value = float(trial.value or 0.0)
-        best.append(value if not best or plan.improvement(best[-1], value) > 0 else best[-1])
-    axes.step([trial.number for trial in complete], best, where="post", color="0.2", label="best so far")
-    if report.summary.default is not None and report.summary.default.value is not None:
-        axes.axhline(report.summary.default.value, color=NAIVE_COLOUR, linestyle=":", label="configured options")
 
 
 def _metric(plan: StudyPlan) -> Metric:
@@ -189,9 +151,7 @@ def _describe_folds(plan: StudyPlan) -> str:
 
 def _show_trials(report: StudyReport) -> None:
     summary, plan = report.summary, report.summary.plan
-    complete = [trial for trial in report.trials if trial.state == "complete" and trial.value is not None]
-    best = sorted(complete, key=lambda trial: (plan.improvement(trial.value or 0.0, 0.0), trial.number))[:BEST_TRIALS]
-    shown = {trial.number: trial for trial in best}
+    shown = {trial.number: trial for trial in _best_trials(report)}
     shown |= {trial.number: trial for trial in report.trials if trial.number in report.pareto}
     if summary.default is not None:
         shown.setdefault(summary.default.number, summary.default)
@@ -214,15 +174,34 @@ def _show_trials(report: StudyReport) -> None:
     console.table(columns, rows, right=[*columns[2:-1], "Trial"])
 
 
+def _best_trials(report: StudyReport) -> list[TrialResult]:
+    """Return the best trials, best first; of those with equal options the first."""
+    different: dict[str, TrialResult] = {}
+    for trial in report.trials:
+        if trial.state == "complete" and trial.value is not None:
+            different.setdefault(f"{trial.algorithm} {sorted(trial.options.items())}", trial)
+    improvement = report.summary.plan.improvement
+    return sorted(different.values(), key=lambda trial: improvement(trial.value or 0.0, 0.0))[:BEST_TRIALS]
+
+
 def _describe_options(trial: TrialResult, plan: StudyPlan, *, pareto: bool) -> str:
     """Return how the options of a trial differ from the configured ones."""
-    configured = next((one.options for one in plan.algorithms if one.name == trial.algorithm), {})
-    differing = {name: value for name, value in trial.options.items() if configured.get(name) != value}
+    configured = dict(_leaves(next((one.options for one in plan.algorithms if one.name == trial.algorithm), {})))
+    differing = {name: value for name, value in _leaves(trial.options) if configured.get(name) != value}
     if trial.is_default or not differing:
         words = "as configured"
     else:
         words = ", ".join(f"{name}={_format_option(value)}" for name, value in differing.items())
     return f"{words} (none is better and cheaper)" if pareto else words
+
+
+def _leaves(options: Mapping[str, Any], section: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield each option, those of a mapping as `members.prophet.weeks`."""
+    for name, value in options.items():
+        if isinstance(value, dict) and value:
+            yield from _leaves(value, f"{section}{name}.")
+        else:
+            yield f"{section}{name}", value
 
 
 def _format_option(value: Any) -> str:
@@ -240,24 +219,24 @@ def _show_outcome(summary: StudySummary) -> None:
     if outcome is None:
         return
     if outcome.winner is not None and outcome.gain_on_folds is not None:
-        gain = _format_difference(summary.plan, outcome.gain_on_folds)
+        gained = _format_difference(summary.plan, outcome.gain_on_folds)
         console.paragraph(
-            f"Trial {outcome.winner} gains {gain} over the configured options on the folds among which it was chosen, "
-            "which is too high an estimate."
+            f"Trial {outcome.winner} gains {gained} over the configured options on the folds by which it was chosen. "
+            "This estimate is too high."
         )
-    if outcome.held_back is not None:
-        console.paragraph(f"On the held-back fold: {_describe_gain(summary.plan, outcome.held_back)}")
+    gain = outcome.held_back
+    reason = outcome.reason if gain is None else f"on the held-back fold, {_describe_gain(summary.plan, gain)}"
     if outcome.kept:
-        console.paragraph(console.Styled(f"Kept: {outcome.reason}", "good"))
+        console.paragraph(console.Styled(f"Kept: {reason}", "good"))
     else:
-        console.paragraph(f"Not kept: {outcome.reason}")
+        console.paragraph(f"Not kept: {reason}")
 
 
 def _describe_gain(plan: StudyPlan, gain: Gain) -> str:
     low, high = (_format_difference(plan, end) for end in gain.interval)
     metric = _metric(plan)
     return (
-        f"gain {_format_difference(plan, gain.value)} ({metric.format(gain.score_b)} against "
+        f"its gain is {_format_difference(plan, gain.value)} ({metric.format(gain.score_b)} against "
         f"{metric.format(gain.score_a)} on {gain.num_predictions} posts, 95% interval {low} to {high}, "
         f"better with probability {gain.probability_better:.2f})"
     )

@@ -92,6 +92,8 @@ def load_spaces(
                 f"the algorithm '{space.name}' has no search space",
                 hint=f"These have one: {', '.join(able)}" if able else "Add the hook search_space to its plugin",
             )
+        if space.configured_params() == {}:
+            raise UsageError(f"the algorithm '{space.name}' has nothing to tune for {model_type}")
     return spaces
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+import warnings
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import optuna
-from optuna.exceptions import DuplicatedStudyError
+from optuna.exceptions import DuplicatedStudyError, ExperimentalWarning
 from optuna.pruners import MedianPruner
 from optuna.study import StudyDirection
 from optuna.trial import TrialState as OptunaState
@@ -22,7 +23,7 @@ from retrainer.tuning.sampler import TrialSeededSampler
 from retrainer.tuning.storage import close_storage, open_storage, storage_errors, storage_file
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from optuna.storages import RDBStorage
     from optuna.trial import FrozenTrial
@@ -35,6 +36,7 @@ PLAN, CREATED_AT, OUTCOME = "plan", "created_at", "outcome"  # attributes of a s
 # Attributes of a trial.
 ALGORITHM, OPTIONS, FOLD_VALUES, STANDARD_ERROR = "algorithm", "options", "fold_values", "standard_error"
 COST, ERROR, DEFAULT_OF, GIVEN = "cost_usd", "error", "default_of", "given"
+SAME_AS = "same_as"  # the number of an earlier trial with the same options, whose values it has
 LEASE, LOSSES = "lease", "losses"  # the process that runs it, and how many were lost
 
 PRUNING_STARTUP_TRIALS = 5  # complete trials, before which none is pruned
@@ -125,7 +127,7 @@ def start_or_resume(storage: RDBStorage, plan: StudyPlan, now: datetime) -> Open
                 number += 1
                 continue
         if CREATED_AT not in study.user_attrs:
-            study.set_metric_names([plan.metric, *(["cost_usd"] if plan.cost_objective else [])])
+            _name_values(study, plan)
             study.set_user_attr(PLAN, plan.document())
             study.set_user_attr(CREATED_AT, format_time(now))
         return _open(storage, name, plan)
@@ -153,6 +155,7 @@ def list_studies(project: Project, model_type: ModelTypeName | None = None) -> l
         return []
     with opened_storage(project) as storage:
         found = [summarize(load_study(storage, name)) for name in _names(storage)]
+    found.reverse()  # of two that were created at once, the later one is newer
     chosen = [
         study for study in found if study.plan.stream == project.stream and model_type in {None, study.model_type}
     ]
@@ -194,7 +197,7 @@ def report_study(study: OpenStudy) -> StudyReport:
     complete = [trial for trial in study.optuna.get_trials(deepcopy=False) if trial.state == OptunaState.COMPLETE]
     importances: dict[str, float] = {}
     if len(complete) >= MIN_TRIALS_FOR_IMPORTANCES and any(trial.params for trial in complete):
-        found = optuna.importance.get_param_importances(study.optuna, target=lambda trial: trial.values[0])
+        found = _importances(study)
         importances = {name: value for name, value in found.items() if math.isfinite(value)}
     pareto = tuple(trial.number for trial in study.optuna.best_trials) if study.plan.cost_objective and complete else ()
     return StudyReport(summarize(study), study.trials(), importances, pareto)
@@ -226,7 +229,7 @@ def open_pruner() -> MedianPruner:
 
 def delete_old_studies(storage: RDBStorage, stream: str, model_type: ModelTypeName, keep: int) -> list[str]:
     """Delete the oldest finished studies of a stream and type beyond a number; return their names."""
-    studies = [summarize(load_study(storage, name)) for name in _names(storage)]
+    studies = [summarize(load_study(storage, name)) for name in reversed(_names(storage))]
     finished = [
         study
         for study in studies
@@ -261,8 +264,28 @@ def trial_result(trial: FrozenTrial) -> TrialResult:
     )
 
 
+def _importances(study: OpenStudy) -> dict[str, float]:
+    """Return the importance of each parameter for a good value, largest first; they add up to 1."""
+    target: Callable[[FrozenTrial], float] | None = None
+    if study.plan.cost_objective:
+        sign = 1 if study.plan.is_minimised else -1  # Optuna asks which parameters lead to small targets
+
+        def target(trial: FrozenTrial) -> float:
+            return sign * float(trial.values[0])
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # that a parameter is in few trials
+        return optuna.importance.get_param_importances(study.optuna, target=target)
+
+
+def _name_values(study: optuna.Study, plan: StudyPlan) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExperimentalWarning)
+        study.set_metric_names([plan.metric, *(["cost_usd"] if plan.cost_objective else [])])
+
+
 def _names(storage: RDBStorage) -> list[str]:
-    """Return the names of our studies; the storage may hold those of others."""
+    """Return the names of our studies, in the order of their creation; the storage may hold those of others."""
     return [study.study_name for study in storage.get_all_studies() if CREATED_AT in study.user_attrs]
 
 

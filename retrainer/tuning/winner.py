@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from retrainer.tuning.search_space import SearchSpace
     from retrainer.tuning.study import OpenStudy
 
+ROUNDING = 1e-12  # by which values may differ that are equal
+
 
 def judge_winner(study: OpenStudy, objective: Objective) -> StudyOutcome:
     """Choose the best trial by the folds, and decide on the held-back fold whether it is kept.
@@ -39,7 +41,7 @@ def judge_winner(study: OpenStudy, objective: Objective) -> StudyOutcome:
     if default is not None and (
         default.value is None
         or winner.value is None
-        or plan.improvement(default.value, winner.value) <= 0
+        or plan.improvement(default.value, winner.value) <= ROUNDING
         or (winner.algorithm, winner.options) == (default.algorithm, default.options)
     ):
         reason = f"none of {len(trials)} trials is better on the folds than the configured options"
@@ -47,17 +49,25 @@ def judge_winner(study: OpenStudy, objective: Objective) -> StudyOutcome:
     on_folds = None
     if default is not None and default.value is not None and winner.value is not None:
         on_folds = plan.improvement(default.value, winner.value)
-    gain = _held_back_gain(objective, winner)
+    try:
+        gain = _held_back_gain(objective, winner)
+    except CostLimitReached:
+        raise
+    except RetrainerError as error:
+        reason = f"the best trial cannot forecast the held-back fold: {error.message}"
+        return StudyOutcome(winner.number, on_folds, None, kept=False, reason=reason)
     if gain is None:
         reason = "the configured options cannot forecast the held-back fold, and the best trial can"
         return StudyOutcome(winner.number, on_folds, None, kept=True, reason=reason)
-    return StudyOutcome(winner.number, on_folds, gain, kept=gain.value > 0, reason=_explain(gain))
+    return StudyOutcome(winner.number, on_folds, gain, kept=gain.value > ROUNDING, reason=_explain(gain))
 
 
 def options_of(objective: Objective, trial: TrialResult) -> tuple[SearchSpace, BaseModel]:
-    """Return the algorithm of a trial and its options, as an instance of the plugin's class."""
+    """Return the algorithm of a trial and its options; operational ones come from today's settings."""
     space = objective.space(str(trial.algorithm))
-    return space, space.algorithm.recorded_options(trial.options, objective.plan.model_type)
+    options = space.algorithm.recorded_options(trial.options, objective.plan.model_type)
+    operational = {name: getattr(space.options, name) for name in space.algorithm.description.operational}
+    return space, options.model_copy(update=operational)
 
 
 def _held_back_gain(objective: Objective, winner: TrialResult) -> Gain | None:
@@ -86,9 +96,9 @@ def _evaluate(objective: Objective, space: SearchSpace, options: BaseModel) -> E
 def _explain(gain: Gain) -> str:
     low, high = gain.interval
     figures = f"by {abs(gain.value):.4f} (95% interval {low:+.4f} to {high:+.4f}) on {gain.num_predictions} posts"
-    if gain.value > 0:
+    if gain.value > ROUNDING:
         return f"the best trial is better than the configured options on the held-back fold, {figures}"
-    if gain.value == 0:
+    if gain.value > -ROUNDING:
         return (
             f"the best trial is as good as the configured options on the held-back fold, {gain.num_predictions} posts"
         )

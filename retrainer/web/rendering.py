@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cache
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode
 
@@ -13,15 +15,17 @@ from markupsafe import Markup, escape
 
 from retrainer.escapes import visible, visible_lines
 from retrainer.render.cells import format_size
-from retrainer.times import format_hours, format_relative, format_time
+from retrainer.times import format_duration, format_hours, format_relative, format_time
 from retrainer.web.static_files import static_file
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from retrainer.render.charts.chart import Chart
     from retrainer.web.site import Visit
 
 NOTHING = "–"
+MAX_PICTURES = 300  # of about 20 kB
 
 
 @dataclass(frozen=True)
@@ -76,6 +80,11 @@ class Frame:
         return address_of(path, **{"stream": self.stream, **parameters})
 
 
+def name_stream(visit: Visit, stream: str) -> str | None:
+    """Return the stream that links of a page about one stream name; None if the address and the project need none."""
+    return stream if visit.stream is not None or len(visit.site.project.list_streams()) > 1 else None
+
+
 def address_of(path: str, **parameters: object) -> str:
     """Return an address; parameters of None are left out."""
     query = urlencode({name: value for name, value in parameters.items() if value is not None})
@@ -99,12 +108,15 @@ def environment() -> Environment:
         score=score,
         signed=signed,
         percent=percent,
+        mood=mood,
         hours=lambda value: NOTHING if value is None else format_hours(value),
         size=format_size,
+        duration=format_duration,
         shown=lambda text: visible(str(text)),
         shown_lines=lambda text: visible_lines(str(text)),
         short_id=short_id,
-        svg=svg,
+        drawn=PICTURES.draw,
+        hint=hint,
         capitalized=lambda text: text[:1].upper() + text[1:],
     )
     made.globals["static"] = static_address
@@ -123,9 +135,36 @@ def static_address(name: str) -> str:
     return f"/static/{name}?v={static_file(name).digest[:12]}"
 
 
-def svg(picture: str) -> Markup:
-    """Return a chart of ours as it is; its texts are escaped already."""
-    return Markup(picture)  # noqa: S704  only `retrainer.render.charts` makes them
+def hint(text: str) -> Markup:
+    """Return a hint or a message of ours, with what it has in backticks as code."""
+    parts = visible(text).split("`")
+    if len(parts) % 2 == 0:  # one is left over, as in a quoted value
+        return escape(visible(text))
+    code = [Markup("<code>{}</code>").format(part) if index % 2 else escape(part) for index, part in enumerate(parts)]
+    return Markup("").join(code)
+
+
+class Pictures:
+    """The latest charts that were drawn, by what they show: to draw one takes longer than all else on a page."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._drawn: OrderedDict[str, str] = OrderedDict()
+
+    def draw(self, chart: Chart) -> Markup:
+        """Return a chart as an SVG element; its texts are escaped already."""
+        with self._lock:
+            drawn = self._drawn.get(chart.key)
+        drawn = drawn if drawn is not None else chart.svg
+        with self._lock:
+            self._drawn[chart.key] = drawn
+            self._drawn.move_to_end(chart.key)
+            if len(self._drawn) > MAX_PICTURES:
+                self._drawn.popitem(last=False)
+        return Markup(drawn)  # noqa: S704  only `retrainer.render.charts` makes them
+
+
+PICTURES = Pictures()
 
 
 def moment(time: datetime | None) -> Markup:
@@ -158,7 +197,16 @@ def signed(value: float | None, digits: int = 4) -> str:
 
 def percent(value: float | None, digits: int = 1) -> str:
     """Return a fraction in percent."""
-    return NOTHING if value is None else f"{100 * value:.{digits}f}%".replace("-", "−")
+    if value is None:
+        return NOTHING
+    shown = f"{100 * value:.{digits}f}"
+    return ("0" if float(shown) == 0 else shown).replace("-", "−") + "%"
+
+
+def mood(skill: float | None) -> str:
+    """Return whether a skill is `good` or `bad`; empty if it is neither, to a tenth of a percent."""
+    rounded = round(skill or 0.0, 3)
+    return "good" if rounded > 0 else "bad" if rounded < 0 else ""
 
 
 def short_id(name: str | None) -> str:

@@ -6,20 +6,26 @@ needs no web server.
 
 from __future__ import annotations
 
+import logging
 import re
 from base64 import b64encode
 from hashlib import sha256
 from typing import TYPE_CHECKING
+from urllib.parse import parse_qsl
 
 from markupsafe import Markup
 
 from retrainer.errors import UsageError
 from retrainer.model_types import MODEL_TYPE_NAMES
+from retrainer.pipeline.loading import feature_importance
 from retrainer.streams import DEFAULT_STREAM
 from retrainer.web.rendering import Frame, Page, render_page
 from retrainer.web.static_files import CHARTS, static_file
 from retrainer.web.views.live import gather_live
+from retrainer.web.views.overview import gather_overview
+from retrainer.web.views.posts import gather_posts
 from retrainer.web.views.replay import gather_replay
+from retrainer.web.views.version import gather_version
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,10 +36,15 @@ if TYPE_CHECKING:
     from retrainer.registry.tables import ModelVersion
     from retrainer.runtime import Runtime
 
+log = logging.getLogger(__name__)
+
 MAX_BYTES = 2_000_000
-# A link to a page, which a file has not; what is in it stays. All quotes and brackets in attributes are escaped.
-_LINK_TO_PAGE = re.compile(rb'<a [^>]*?href="/[^>]*>(.*?)</a>', re.DOTALL)
-_DATA = re.compile(rb'<details class="data">.*?</details>', re.DOTALL)
+# Quotes and brackets in attributes are escaped, so none ends the match early.
+_LINK_TO_PAGE = re.compile(r'<a [^>]*?href="(/[^"?]*)([^"]*)"[^>]*>(.*?)</a>', re.DOTALL)
+_IDS = re.compile(r' (id|aria-labelledby|aria-describedby)="([^"]*)"')
+_REFERENCE = re.compile(r'( href="#|url\(#)')
+_HEADING = re.compile(r"<(/?)h([2-5])\b")
+_DATA = re.compile(r'<details class="data">.*?</details>', re.DOTALL)
 
 
 def report_project(
@@ -71,10 +82,10 @@ def report_project(
 
 def make_report(
     project: Project,
-    runtime: Runtime,  # noqa: ARG001  for the parts to come
+    runtime: Runtime,
     now: datetime,
     model_types: Sequence[ModelTypeName],
-    version: ModelVersion | None = None,  # noqa: ARG001
+    version: ModelVersion | None = None,
 ) -> bytes:
     """Return a report of a stream as HTML. Nothing is scored, decided or written, and no paid call is made.
 
@@ -86,19 +97,61 @@ def make_report(
         version: the version to describe; None for those in production.
 
     Returns:
-        Less than 2 MB; if need be, without the tables behind the charts.
+        The file; see `fit`.
     """
     several = len(project.list_streams()) > 1 or project.stream != DEFAULT_STREAM
     css = _stylesheet()
     values = {
         "css": css,
         "policy": f"default-src 'none'; style-src 'sha256-{b64encode(sha256(css.encode()).digest()).decode()}'",
+        "overview": gather_overview(project, runtime, now, model_types),
+        "part_of": _part_of,
+        "versions": [
+            gather_version(project, one, feature_importance(project, runtime, one))
+            for one in ([version] if version is not None else _find_production(project, model_types))
+        ],
+        "posts": gather_posts(project, now, model_types),
         "live": gather_live(project, now, model_types),
         "replay": [one for one in gather_replay(project, model_types) if one.latest is not None],
     }
     frame = Frame(project.folder.name, project.stream if several else None, now, "", False, False)
-    made = _LINK_TO_PAGE.sub(rb"\1", render_page(Page("report.html", "Report", values), frame))
-    return made if len(made) < MAX_BYTES else _DATA.sub(b"", made)
+    return fit(_point_links_inside(render_page(Page("report.html", "Report", values), frame).decode()))
+
+
+def fit(html: str, max_bytes: int = MAX_BYTES) -> bytes:
+    """Return a report that is small enough to mail, without the tables behind its charts if need be."""
+    content = html.encode()
+    if len(content) >= max_bytes:
+        content = _DATA.sub("", html).encode()
+        log.info("Left the tables behind the charts out of the report, which would have more than %d bytes", max_bytes)
+    if len(content) >= max_bytes:
+        log.warning("The report has %d bytes, more than %d", len(content), max_bytes)
+    return content
+
+
+def _part_of(page: Markup, prefix: str) -> Markup:
+    """Return the content of a page as a part of the report: its headings one level down, its IDs with a prefix."""
+    html = _IDS.sub(lambda found: f' {found[1]}="{" ".join(f"{prefix}-{name}" for name in found[2].split())}"', page)
+    html = _REFERENCE.sub(rf"\g<1>{prefix}-", html)
+    return Markup(_HEADING.sub(lambda found: f"<{found[1]}h{int(found[2]) + 1}", html))  # noqa: S704  it was Markup
+
+
+def _find_production(project: Project, model_types: Sequence[ModelTypeName]) -> list[ModelVersion]:
+    found = (project.registry.get_production(model_type) for model_type in model_types)
+    return [version for version in found if version is not None]
+
+
+def _point_links_inside(html: str) -> str:
+    """Let each link to a page point to the part of the report that shows the same; without one, keep its text alone."""
+    parts = set(re.findall(r'<div class="part[^>]* id="([^"]+)"', html))
+
+    def replace(link: re.Match[str]) -> str:
+        path, query, text = link.groups()
+        part = path.removeprefix("/").replace("/", "-")
+        is_shown = part in parts and {name for name, _ in parse_qsl(query.removeprefix("?"))} <= {"stream"}
+        return f'<a href="#{part}">{text}</a>' if is_shown else text
+
+    return _LINK_TO_PAGE.sub(replace, html)
 
 
 def _stylesheet() -> Markup:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from retrainer.web import actions, login, static_routes
+from retrainer.web import actions, docs, login, run_events, static_routes
 from retrainer.web.pages import route_of
 from retrainer.web.specs import PageSpec
-from retrainer.web.views import live, replay, versions
+from retrainer.web.views import compare, live, overview, posts, replay, run, runs, streams, version, versions
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,8 +19,17 @@ _MADE: list[Sequence[PageSpec | Route]] = [
     static_routes.ROUTES,
     login.ROUTES,
     actions.ROUTES,
+    docs.ROUTES,
+    streams.ROUTES,
+    overview.ROUTES,
+    runs.ROUTES,
+    compare.ROUTES,
     live.ROUTES,
+    posts.ROUTES,
     replay.ROUTES,
+    run.ROUTES,
+    run_events.ROUTES,
+    version.ROUTES,
     versions.ROUTES,
 ]
 ROUTES: list[Route] = [route_of(made) if isinstance(made, PageSpec) else made for routes in _MADE for made in routes]

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from retrainer.project import Project
     from retrainer.registry.tables import ModelEvaluation, ModelVersion, TrainingRun
     from retrainer.runtime import Runtime
+    from retrainer.web.background import Background
+    from retrainer.web.forecasts import Forecasts
     from retrainer.web.sessions import Session
 
 P = ParamSpec("P")
@@ -107,6 +109,8 @@ class Site:
     Attributes:
         token: the one to log in with; None if nothing can be changed by the pages.
         protect_reads: whether the pages are shown only after a login.
+        forecasts: of the next posts.
+        background: computes what takes longer than a page may.
     """
 
     project: Project
@@ -118,6 +122,8 @@ class Site:
     versions: Versions
     token: str | None
     protect_reads: bool
+    forecasts: Forecasts
+    background: Background
     sessions: Sessions = field(default_factory=Sessions)
     logins: LoginLimit = field(default_factory=LoginLimit)
 

@@ -13,7 +13,11 @@ from pydantic import BaseModel, ConfigDict, model_serializer
 
 from retrainer.algorithms import Algorithm, Importance, hookimpl
 from retrainer.algorithms.manager import LoadedAlgorithm
-from retrainer.algorithms.testing import ConformanceError, check_algorithm, check_conditioning
+from retrainer.algorithms.testing import (
+    ConformanceError,
+    check_algorithm,
+    check_conditioning,
+)
 from retrainer.model_types.base import hours_between, utc_times
 from retrainer.model_types.content import ContentForecast
 from retrainer.model_types.timing import LEVELS, TimingForecasts
@@ -25,6 +29,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     import pandas as pd
+    from optuna.trial import BaseTrial
 
     from retrainer.model_types import ModelTypeName
     from retrainer.model_types.base import Origins
@@ -428,3 +433,89 @@ def test_a_simulation_that_is_wrong_is_detected(simulate: Callable[..., Any], pr
     algorithm.simulate = hookimpl(simulate)
     with pytest.raises(ConformanceError, match=problem):
         check_algorithm(algorithm)
+
+
+def with_space(search_space: Callable[..., Any], config: type[BaseModel]) -> SimpleNamespace:
+    """Return an algorithm with a search space."""
+    plugin = loaded(last_gap)
+    description = Algorithm("mine", ("timing",), "Made for a test.", config)
+    return SimpleNamespace(
+        algorithm=hookimpl(lambda: description),
+        train=plugin.train,
+        predict=plugin.predict,
+        search_space=hookimpl(search_space),
+    )
+
+
+class Windowed(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    window: int = 20
+    sides: dict[str, int] = {"left": 3}
+
+
+def test_a_search_space_around_the_defaults_passes() -> None:
+    def search_space(trial: BaseTrial) -> dict[str, Any]:
+        # The name of a parameter of a nested option is its path.
+        left = trial.suggest_int("sides.left", 1, 5)
+        return {"window": trial.suggest_int("window", 10, 100, log=True), "sides": {"left": left}}
+
+    check_algorithm(with_space(search_space, Windowed))
+
+
+def test_a_search_space_may_return_the_options_themselves() -> None:
+    def search_space(trial: BaseTrial, config: Windowed) -> Windowed:
+        return config.model_copy(update={"window": trial.suggest_categorical("window", [10, 20, 50])})
+
+    check_algorithm(with_space(search_space, Windowed))
+
+
+class WrongSpace(NamedTuple):
+    """A search space that the suite must refuse.
+
+    Attributes:
+        space: the hook.
+        problem: what it says.
+    """
+
+    space: Callable[[BaseTrial], Any]
+    problem: str
+
+
+calls = itertools.count()
+WRONG_SPACES = {
+    "without the defaults": WrongSpace(
+        lambda trial: {"window": trial.suggest_int("window", 30, 100)},
+        "default options lie outside of its search space: the parameter 'window'",
+    ),
+    "with names of its own": WrongSpace(
+        lambda trial: {"window": trial.suggest_int("size", 10, 100)},
+        "default options lie outside of its search space: the parameter 'size'",
+    ),
+    "shifted": WrongSpace(
+        lambda trial: {"window": trial.suggest_int("window", 10, 100) + 1}, "the default values of its search space"
+    ),
+    "with options there are not": WrongSpace(
+        lambda trial: {"windw": trial.suggest_int("window", 10, 100)}, "returned invalid options: unknown key"
+    ),
+    "with invalid values": WrongSpace(
+        lambda trial: {"window": window if (window := trial.suggest_int("window", 20, 90)) < 60 else "much"},
+        "returned invalid options",
+    ),
+    "that is no mapping": WrongSpace(lambda _: ["window", 20], "returned a list instead of a mapping of options"),
+    "that returns nothing": WrongSpace(lambda _: None, "its hook search_space returned None"),
+    "that draws for itself": WrongSpace(
+        lambda trial: {"window": max(20, trial.suggest_int("window", 20, 90) - next(calls) % 7)}, "and then"
+    ),
+}
+
+
+@pytest.mark.parametrize("name", WRONG_SPACES)
+def test_a_wrong_search_space_is_detected(name: str) -> None:
+    space, problem = WRONG_SPACES[name]
+
+    def search_space(trial: BaseTrial) -> Any:
+        return space(trial)
+
+    with pytest.raises(ConformanceError, match=problem):
+        check_algorithm(with_space(search_space, Windowed))

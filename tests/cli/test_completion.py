@@ -42,6 +42,8 @@ def complete(retrainer: Runner, line: str, cwd: Path | None = None) -> list[str]
         ("retrainer replay --policy daily:sched", ["schedule_days="]),
         ("retrainer replay --policy daily:schedule_days=1,min_c", ["1,min_confidence="]),
         ("retrainer replay content --policy x:max_", ["max_cost_increase="]),
+        ("retrainer tune timing --metric c", ["crps"]),
+        ("retrainer tune timing --algorithm ensem", ["ensemble"]),
         ("retrainer promote @production --rea", ["--reason"]),
         ("retrainer predict timing --at 2024-10-30T12:00 --inter", ["--interval"]),
     ],

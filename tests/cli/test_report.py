@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from retrainer.web.report import MAX_BYTES
+from retrainer.web.report import MAX_BYTES, fit
 from tests.conftest import NOW, open_project, regular_posts
 
 if TYPE_CHECKING:
@@ -28,17 +28,41 @@ def assert_is_alone(html: str) -> None:
     assert "<script" not in html
     assert not re.search(r"\s(on\w+|src|style)=", html)
     assert set(re.findall(r'href="([^"#]*)', html)) <= {""}
+    ids = re.findall(r' id="([^"]+)"', html)
+    assert len(ids) == len(set(ids))
+    referred = re.findall(r'(?:href="#|url\(#)([^")]+)', html)
+    referred += [
+        name for names in re.findall(r'aria-(?:labelledby|describedby)="([^"]+)"', html) for name in names.split()
+    ]
+    assert set(referred) <= set(ids)
     assert "default-src &#39;none&#39;" in html
 
 
 @pytest.mark.usefixtures("trained")
 def test_the_report_is_one_file_that_needs_nothing_else(retrainer: Runner, folder: Path) -> None:
     done = retrainer("report")
-    assert re.fullmatch(r"Wrote report\.html \([\d.]+ KiB\)\n", done.out)
+    assert done.out == "Wrote report.html\n"
     html = (folder / "report.html").read_text()
     assert_is_alone(html)
     assert "Timing on live posts" in html
     assert "Content on live posts" in html
+
+
+def test_a_report_describes_the_live_versions_or_the_one_asked_for(
+    retrainer: Runner, folder: Path, trained: str
+) -> None:
+    retrainer("train", "timing", "--no-auto-promote")
+    newest = retrainer("versions", "--type", "timing", "--json").json["versions"][0]
+    assert retrainer("report").code == 0
+    html = (folder / "report.html").read_text()
+    assert f'id="version-{trained}"' in html
+    assert f'href="#version-{trained}"' in html
+    assert html.count('id="version-') == 2
+    assert retrainer("report", "--version", "timing@latest").code == 0
+    html = (folder / "report.html").read_text()
+    assert_is_alone(html)
+    assert re.findall(r'id="version-([^"]+)"', html) == [newest["version_id"]]
+    assert "Content on live posts" not in html
 
 
 @pytest.mark.usefixtures("trained")
@@ -85,15 +109,29 @@ def test_what_cannot_be_reported_is_a_usage_error(
 def test_a_report_is_about_one_stream_and_escapes_its_name(retrainer: Runner, folder: Path) -> None:
     project = open_project(folder)
     for stream in (MARKUP, "other"):
-        posts = regular_posts(30)
+        posts = regular_posts(120)
         posts["post_id"] = stream + posts["post_id"]
+        posts["content"] = f"{MARKUP} " + posts["content"]
         project.for_stream(stream).posts.add(posts, NOW)
     project.close()
     assert retrainer("report").code == 2
+    assert retrainer("train", "content", "--stream", MARKUP).code == 0
     assert retrainer("report", "--stream", MARKUP).code == 0
     html = (folder / "report.html").read_text()
     assert_is_alone(html)
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in html
+
+
+@pytest.mark.usefixtures("trained")
+def test_a_report_that_is_too_large_leaves_out_the_tables_behind_its_charts(retrainer: Runner, folder: Path) -> None:
+    retrainer("live")
+    assert retrainer("report").code == 0
+    html = (folder / "report.html").read_text()
+    assert html.count('<details class="data">') == html.count("<svg") > 0
+    smaller = fit(html, len(html.encode())).decode()
+    assert_is_alone(smaller)
+    assert "<details" not in smaller
+    assert smaller.count("<svg") == html.count("<svg")
 
 
 @pytest.mark.usefixtures("trained")

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from retrainer.errors import ArtifactError
-from retrainer.model_types.base import Origins, StoredForecasts
+from retrainer.model_types.base import Origins
 from retrainer.model_types.content import (
     Content,
     ContentForecast,
@@ -115,8 +115,11 @@ def test_a_forecasts_file_round_trips_any_text(texts: list[str]) -> None:
     rows = np.array([2, 3])
     forecasts = [ContentForecast(texts[0], "ok", 1, 2, 0.5), ContentForecast(None, "refusal")]
     naive = [ContentForecast(texts[1]), ContentForecast("")]
-    data = CONTENT.dump(forecasts, ContentTargets(texts), Origins.before(posts, rows), ["a", "b"], naive)
-    assert CONTENT.parse(data) == StoredForecasts(forecasts, ContentTargets(texts), ["a", "b"], naive)
+    origins = Origins.before(posts, rows)
+    data = CONTENT.dump(forecasts, ContentTargets(texts), origins, ["a", "b"], naive)
+    *stored, times = CONTENT.parse(data)
+    assert stored == [forecasts, ContentTargets(texts), ["a", "b"], naive]
+    assert (times == origins.time).all()
 
 
 def posts_with_texts(*texts: str) -> pd.DataFrame:

@@ -149,12 +149,13 @@ def test_a_forecasts_file_round_trips() -> None:
     forecasts = TimingForecasts(np.tile(LEVELS, (2, 1)), np.array([1.0, 2.0]))
     naive = constant(3.0, 2)
     data = TIMING.dump(forecasts, targets, origins, ["a", "ü"], naive)
-    again, true, ids, reference = TIMING.parse(data)
+    again, true, ids, reference, times = TIMING.parse(data)
     assert TIMING.are_equal(forecasts, again)
     assert reference is not None
     assert TIMING.are_equal(naive, reference)
     assert true.wait_hours.tolist() == targets.wait_hours.tolist()
     assert ids == ["a", "ü"]
+    assert times.tolist() == origins.time.tolist()
 
 
 def test_posts_that_all_have_one_time_cannot_be_trained_on() -> None:

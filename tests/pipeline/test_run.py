@@ -120,7 +120,7 @@ def test_the_recorded_figures_follow_from_the_stored_forecasts(project: Project)
     assert run is not None
     version = project.registry.get_version(str(run.model_version_id))
     (row,) = project.registry.list_evaluations(version.version_id)
-    forecasts, targets, ids, _ = Timing().parse(project.artifacts.read_file(version, row.forecasts_file))
+    forecasts, targets, ids, *_ = Timing().parse(project.artifacts.read_file(version, row.forecasts_file))
     again = Timing().score(forecasts, targets)
     assert {key: row.metrics[key] for key in again} == pytest.approx(again)
     assert run.test_mae_hours == pytest.approx(again["mae_hours"])

@@ -34,6 +34,18 @@ def test_timing_is_the_distribution_of_the_training_gaps() -> None:
     assert forecast.quantiles[0] == pytest.approx(np.quantile(gaps, np.arange(1, 100) / 100))
 
 
+def test_timing_can_be_the_distribution_of_the_last_gaps_alone() -> None:
+    posts = regular_posts(101)
+    gaps = np.array([9.0] * 80 + [2.0] * 20)
+    posts["created_at"] = posts["created_at"].iloc[0] + pd.to_timedelta(np.concatenate([[0], gaps.cumsum()]), unit="h")
+    model = BASELINE.train(posts, BASELINE.options({"last_gaps": 20}, "timing"), "timing")
+    assert model == {"gaps_hours": [2.0] * 20, "gap_count": 20}
+    assert BASELINE.train(posts, OPTIONS, "timing")["gap_count"] == 100
+    assert BASELINE.train(posts, BASELINE.options({"last_gaps": 200}, "timing"), "timing")["gap_count"] == 100
+    posts.loc[80:, "created_at"] = posts["created_at"].iloc[80]  # a burst says nothing of the usual gap
+    assert BASELINE.train(posts, BASELINE.options({"last_gaps": 20}, "timing"), "timing")["gap_count"] == 100
+
+
 def test_timing_is_conditioned_on_the_silence_so_far() -> None:
     posts = regular_posts(101)
     gaps = np.arange(1, 101)

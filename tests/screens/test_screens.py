@@ -28,7 +28,6 @@ WIDTHS = (80, 100, 120)
 # The command lines whose screens are stored. Each command needs one at least.
 READING = (
     "status",
-    "tune --show",
     "history",
     "history --type timing --not-promoted",
     "versions",
@@ -57,10 +56,13 @@ READING = (
     "notify-test",
     "schedule show",
 )
+TUNE = "tune timing --algorithm baseline --trials 6 --metric crps"
 CHANGING = (
     "live timing",
     "train",
     "train --dry-run",
+    TUNE,
+    "tune --show",
     "replay --from 2024-10-01 --policy monthly:schedule_days=30",
     "promote timing@latest",
     "rollback timing",
@@ -72,6 +74,7 @@ CHANGING = (
     "unpin timing@latest",
     "restore bf31",
     "prune --yes",
+    "report --type timing",
     "backup project.backup",
     "restore-backup project.backup --replace --yes",
     "export timing@production model.zip",
@@ -92,6 +95,7 @@ SOURCE = (
     """{type: sql, url: "sqlite:///data/retrainer.db", query: "SELECT post_id, created_at FROM posts", stream: notes}"""
 )
 BEFORE = {
+    "tune --show": [TUNE],
     "ab stop timing --keep": ["ab start timing timing@latest"],
     "restore-backup project.backup --replace --yes": ["backup project.backup"],
     "import model.zip": [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 Scheme = Literal["light", "dark"]
 WIDTHS = (375, 768, 1440)  # pixels: a telephone, a tablet, a screen
 SCHEMES: tuple[Scheme, ...] = ("light", "dark")
-PATIENCE = 60_000  # milliseconds; nothing takes so long but what will never come
+PATIENCE = 30_000  # milliseconds; nothing takes so long but what will never come
 AXE = {"resultTypes": ["violations"]}
 # What sticks out of the window, so that a reader would have to scroll sideways.
 TOO_WIDE = """() => [...document.querySelectorAll("body *")]
@@ -28,6 +29,13 @@ TOO_WIDE = """() => [...document.querySelectorAll("body *")]
         && !one.closest(".scroll, svg *"))
     .map(one => one.outerHTML.slice(0, 120))
     .slice(0, document.documentElement.scrollWidth > document.documentElement.clientWidth + 1 ? 5 : 0)"""
+
+# Texts that are cut off, or run into what stands beside them.
+CUT = """() => [...document.querySelectorAll("main *, header *, footer *")]
+    .filter(one => one.scrollWidth > one.clientWidth + 1 && one.clientWidth > 0
+        && getComputedStyle(one).display !== "inline" && !one.closest(".scroll, svg, pre, .skip")
+        && !["auto", "scroll"].includes(getComputedStyle(one).overflowX))
+    .map(one => one.outerHTML.slice(0, 200)).slice(0, 5)"""
 
 
 @contextmanager
@@ -98,12 +106,15 @@ class Tab:
         answer = self.page.goto(self.origin + path)
         assert answer is not None, path
         assert answer.status == status, f"{path}: {answer.text()[:300]}"
+        if path == "/docs":
+            self.page.locator(".opblock").first.wait_for()
         return self
 
     def click(self, name: str, *, role: Literal["link", "button"] = "button") -> None:
-        """Click a button or link of this name, and wait for the page that follows."""
+        """Click a button or link of this name, which may end in …, and wait for the page that follows."""
+        whole = re.compile(rf"^{re.escape(name)}…?$")
         with self.page.expect_navigation():
-            self.page.get_by_role(role, name=name, exact=True).first.click()
+            self.page.get_by_role(role, name=whole).first.click()
 
     @property
     def text(self) -> str:
@@ -114,6 +125,7 @@ class Tab:
         """Return what is wrong with the page that is open; the record starts anew."""
         found, self.problems = self.problems, []
         found += [f"too wide: {element}" for element in self.page.evaluate(TOO_WIDE)]
+        found += [f"cut off: {element}" for element in self.page.evaluate(CUT)]
         return [*found, *self._run_axe()]
 
     def _run_axe(self) -> list[str]:

@@ -27,10 +27,10 @@ STREAMS = ("<b id=pwned>\"&'", "a/../b?x=1&stream=c#d %2e%41", "{{7*191}} ${x}")
 
 
 def hostile_posts(last: datetime) -> pd.DataFrame:
-    """Return twenty posts with hostile texts, the last of them at this time, an hour apart."""
+    """Return twenty posts with hostile texts, the last of them at this time, 40 hours apart."""
     from datetime import timedelta
 
-    posts = regular_posts(20, gap_hours=1, start=last - timedelta(hours=19))
+    posts = regular_posts(20, gap_hours=40, start=last - timedelta(hours=19 * 40))
     posts["content"] = [MARKUP[row % len(MARKUP)] for row in range(20)]
     posts["post_id"] = [f"<i id=pwned>{row}</i>'\"&" for row in range(20)]
     return posts

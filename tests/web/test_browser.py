@@ -65,7 +65,6 @@ PAGES = [
     "/run/{failed}",
     "/posts",
     "/live",
-    "/ab",
     "/replay",
     "/login",
     "/docs",

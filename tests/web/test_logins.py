@@ -175,7 +175,7 @@ def test_the_api_ignores_the_cookie(trained: str, folder: Path) -> None:
 
 def test_protected_pages_lead_to_the_login_and_back(trained: str, folder: Path) -> None:
     with thread_server(folder, protect_reads=True, env=PROTECTED) as server, Visitor(server) as visitor:
-        for path in ("/versions?page=1", "/live", "/replay"):
+        for path in ("/", "/versions?page=1", "/live", "/replay"):
             answer = visitor.get(path)
             assert answer.status_code == 303, path
             assert answer.headers["location"].startswith("/login?next="), path

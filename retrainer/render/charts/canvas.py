@@ -17,11 +17,15 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from numpy.typing import NDArray
 
-_LEFT, _RIGHT, _TOP, _BOTTOM = 58, 14, 12, 44
+_LEFT, _RIGHT, _TOP, _BOTTOM = 62, 28, 12, 44
+_LABEL = 22  # from the left to the right end of the label of the y axis
 _LEGEND_ROW = 19
-_CHARACTER = 6.9  # the mean width of one in the legend, at most
+_CHARACTER = 6.4  # the mean width of one in the legend, at most
 _LEGEND_HANDLE = 48
 _MAX_HITS = 400
+_MAX_LEGEND_LABEL, _MAX_LEGEND_LEFT = 70, 100
+_MAX_ROW_LABEL = 36
+_ROW_CHARACTER, _ROW_LABEL_GAP = 6.7, 24
 _POINT = 7  # half the size of the area of a point, in pixels
 
 
@@ -39,6 +43,7 @@ class Canvas:
     """Where one chart is drawn.
 
     Attributes:
+        height: in pixels.
         hits: the areas with texts.
     """
 
@@ -52,7 +57,7 @@ class Canvas:
         """
         self.hits: list[Hit] = []
         self._figure = figure
-        self._height = height
+        self.height = height
         self._below = below
         self._total = figure.get_figheight() * style.PIXELS_PER_INCH
 
@@ -71,10 +76,30 @@ class Canvas:
             legend: the labels that `legend` will show; there is room for them above the axes.
         """
         above = top + (_LEGEND_ROW * math.ceil(len(legend) / _legend_columns(legend)) if legend else 0)
-        width, height = style.WIDTH - left - right, self._height - above - bottom
-        return self._figure.add_axes(
+        width, height = style.WIDTH - left - right, self.height - above - bottom
+        axes = self._figure.add_axes(
             (left / style.WIDTH, (self._below + bottom) / self._total, width / style.WIDTH, height / self._total)
         )
+        axes.yaxis.set_label_coords((_LABEL - left) / width, 0.5)
+        return axes
+
+    def rows_axes(self, labels: Sequence[str], legend: Sequence[str] = (), *, right: float = _RIGHT) -> Axes:
+        """Add axes of n rows, at y = 0, 1, …, n - 1 from the top, with a label beside each.
+
+        Args:
+            labels: of the rows, of one or more lines; the end of a long line is left out.
+            legend: see `axes`.
+            right: the margin at the right.
+        """
+        shown = ["\n".join(shorten(line, _MAX_ROW_LABEL) for line in label.split("\n")) for label in labels]
+        longest = max(len(line) for label in shown for line in label.split("\n"))
+        axes = self.axes(legend, left=_ROW_LABEL_GAP + _ROW_CHARACTER * longest, right=right)
+        axes.set_yticks(range(len(shown)), shown)
+        axes.set_ylim(len(shown) - 0.5, -0.5)
+        axes.tick_params(axis="y", labelcolor=style.TEXT.light)
+        axes.grid(visible=False, axis="y")
+        axes.grid(visible=True, axis="x")
+        return axes
 
     def legend(self, axes: Axes, handles: Sequence[Any] | None = None) -> None:
         """Add the legend of the axes above them, from the left.
@@ -83,16 +108,18 @@ class Canvas:
             handles: artists with labels; None for all artists of the axes with one.
         """
         found = list(axes.get_legend_handles_labels()[0] if handles is None else handles)
-        labels = [visible(str(handle.get_label())) for handle in found]
+        labels = [shorten(visible(str(handle.get_label())), _MAX_LEGEND_LABEL) for handle in found]
         columns = _legend_columns(labels)
         # matplotlib fills columns first, a reader reads rows first
         order = [index for column in range(columns) for index in range(column, len(found), columns)]
         box = axes.get_position()
+        left = box.x0 * style.WIDTH
+        place = (min(left, _MAX_LEGEND_LEFT) - left) / (box.width * style.WIDTH), 1 + 8 / (box.height * self._total)
         axes.legend(
             [found[index] for index in order],
             [labels[index] for index in order],
             loc="lower left",
-            bbox_to_anchor=(0, 1 + 8 / (box.height * self._total)),
+            bbox_to_anchor=place,
             ncols=columns,
         )
 
@@ -124,10 +151,13 @@ class Canvas:
             (_, one), (_, other) = self._pixels(axes, [axes.get_xlim()[0]] * 2, [index - 0.5, index + 0.5])
             self.hits.append(Hit(left, min(one, other), right - left, abs(one - other), visible(text)))
 
-    def hover_cells(self, axes: Axes, x: Sequence[float], y: Sequence[float], texts: Sequence[str]) -> None:
-        """Show a text for each of n cells of size 1, whose left lower corners are given in data coordinates."""
+    def hover_cells(
+        self, axes: Axes, places: Sequence[tuple[float, float]], width: float, texts: Sequence[str]
+    ) -> None:
+        """Show a text for each of n cells of height 1, whose left lower corners are given in data coordinates."""
+        x, y = (list(side) for side in zip(*places, strict=True))
         starts = self._pixels(axes, x, y)
-        stops = self._pixels(axes, [one + 1 for one in x], [one + 1 for one in y])
+        stops = self._pixels(axes, [one + width for one in x], [one + 1 for one in y])
         for (x0, y0), (x1, y1), text in zip(starts, stops, texts, strict=True):
             self.hits.append(Hit(min(x0, x1), min(y0, y1), abs(x1 - x0), abs(y1 - y0), visible(text)))
 
@@ -138,12 +168,12 @@ class Canvas:
         sides = axes.convert_xunits(x), axes.convert_yunits(y)  # type: ignore[no-untyped-call]
         numbers = np.column_stack(sides).astype(np.float64)
         places = np.asarray(axes.transData.transform(numbers), dtype=np.float64)
-        places[:, 1] = self._below + self._height - places[:, 1]
+        places[:, 1] = self._below + self.height - places[:, 1]
         return places
 
     def _edges(self, axes: Axes) -> tuple[float, float, float, float]:
         box = axes.get_position()
-        top = self._below + self._height
+        top = self._below + self.height
         return (
             box.x0 * style.WIDTH,
             top - self._total * box.y1,
@@ -152,7 +182,19 @@ class Canvas:
         )
 
 
+def shorten(text: str, length: int) -> str:
+    """Return a text of at most so many characters; the end of a longer one is left out."""
+    return text if len(text) <= length else text[: length - 1] + "…"
+
+
 def _legend_columns(labels: Sequence[str]) -> int:
     """Return how many entries fit on a row."""
-    longest = max(len(label) for label in labels) * _CHARACTER + _LEGEND_HANDLE
-    return max(1, min(len(labels), int((style.WIDTH - _LEFT) // longest)))
+    for columns in range(len(labels), 1, -1):
+        widths = [max(map(_entry_width, labels[column::columns])) for column in range(columns)]
+        if sum(widths) <= style.WIDTH - _LEFT:
+            return columns
+    return 1
+
+
+def _entry_width(label: str) -> float:
+    return min(len(label), _MAX_LEGEND_LABEL) * _CHARACTER + _LEGEND_HANDLE

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from retrainer.model_types.timing import TimingForecasts
+from retrainer.model_types.base import evenly_spaced
+from retrainer.model_types.timing import INTERVAL_LEVEL, TimingForecasts
 from retrainer.render.charts import style
 from retrainer.render.charts.chart import Chart, Table
 from retrainer.render.charts.times import format_axis, naive_utc
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 _SHOWN_LEVEL = 0.97  # of the distribution; the rest comes later
 _BINS = (1 / 12, 0.25, 0.5, 1.0, 2.0, 3.0, 6.0, 12.0, 24.0)  # hours; longer ones are whole days
 _MAX_BINS = 72
+_SAMPLE, _SAMPLE_ROW = 20, 17
+_WAIT_TICKS = (0.0, 0.5, 1.0, 3.0, 6.0, 12.0, 24.0, 3 * 24.0, 7 * 24.0, 30 * 24.0, 90 * 24.0, 365.25 * 24)
 
 
 def next_post(forecast: NextPost) -> Chart | None:
@@ -107,3 +110,140 @@ def _bin_name(hours: float) -> str:
 
 def _format(time: datetime) -> str:
     return f"{time.astimezone(UTC):%Y-%m-%d %H:%M}"
+
+
+def beside_posts(
+    origins: NDArray[np.datetime64],
+    forecasts: TimingForecasts,
+    wait_hours: NDArray[np.float64],
+    level: float = INTERVAL_LEVEL,
+) -> Chart | None:
+    """Return a sample of the forecasts with their intervals, beside what came; None without forecasts.
+
+    Args:
+        origins: (n,) datetime64, UTC: when each forecast was made.
+        forecasts: n.
+        wait_hours: (n,) what came.
+        level: of the intervals.
+    """
+    if not len(forecasts):
+        return None
+    rows = evenly_spaced(len(forecasts), _SAMPLE)
+    low, high = (side[rows] for side in forecasts.interval(level))
+    point, wait = forecasts.point[rows], wait_hours[rows]
+    covered = (low <= wait) & (wait <= high)
+    is_long = origins[rows[-1]] - origins[rows[0]] > np.timedelta64(300, "D")
+    shown = slice(0, 10) if is_long else slice(5, 16)  # the date, or the time without the year
+    names = [str(origin)[shown].replace("T", " ") for origin in origins[rows].astype("datetime64[m]")]
+    percent = f"{100 * level:.4g}%"
+
+    def draw(canvas: Canvas) -> None:
+        axes = canvas.axes([f"{percent} interval", "forecast", "what came", "what came, outside"], left=100)
+        places = np.arange(len(rows))
+        handles = [
+            axes.barh(
+                places,
+                high - low,
+                left=low,
+                height=0.55,
+                color=style.BLUE.light,
+                alpha=0.3,
+                label=f"{percent} interval",
+            ),
+            *axes.plot(
+                point, places, "|", color=style.BLUE.light, markersize=10, markeredgewidth=2.5, label="forecast"
+            ),
+            *axes.plot(wait[covered], places[covered], "o", color=style.TEXT.light, markersize=6, label="what came"),
+            *axes.plot(
+                wait[~covered],
+                places[~covered],
+                "D",
+                color=style.VERMILION.light,
+                markerfacecolor=style.SURFACE.light,
+                markeredgewidth=2,
+                markersize=6.5,
+                label="what came, outside",
+            ),
+        ]
+        axes.set_xscale("symlog", linthresh=1, linscale=0.6)
+        highest = float(max(high.max(), wait.max(), 1.0)) * 1.15
+        ticks = [tick for tick in _WAIT_TICKS if tick <= highest]
+        axes.set_xlim(-0.04, highest)
+        axes.set_xticks(ticks, [format_hours(tick) if tick else "0" for tick in ticks])
+        axes.set_xticks([], minor=True)
+        axes.set_yticks(places, names)
+        axes.set_ylim(len(rows) - 0.4, -0.6)
+        axes.grid(visible=False, axis="y")
+        axes.grid(visible=True, axis="x")
+        axes.set_ylabel("forecast made (UTC)")
+        axes.set_xlabel("wait until the post (logarithmic from 1 h on)")
+        canvas.legend(axes, handles)
+        canvas.hover_rows(axes, [", ".join(cells) for cells in table_rows])
+
+    table_rows = [
+        (
+            str(origin)[:16].replace("T", " "),
+            f"{format_hours(first)} to {format_hours(last)}",
+            format_hours(one),
+            format_hours(actual),
+            "inside" if inside else "outside",
+        )
+        for origin, first, last, one, actual, inside in zip(
+            origins[rows], low.tolist(), high.tolist(), point.tolist(), wait.tolist(), covered, strict=True
+        )
+    ]
+    return Chart(
+        "Forecasts beside what came",
+        f"Of {len(rows)} forecasts, evenly spread, {int(covered.sum())} posts came within the {percent} interval.",
+        Table(("Made (UTC)", f"{percent} interval", "Forecast", "What came", ""), table_rows, right=()),
+        draw,
+        height=86 + _SAMPLE_ROW * len(rows),
+    )
+
+
+def days(forecast: NextPost) -> Chart | None:
+    """Return the posts a day that the simulation of a forecast expects, with intervals; None without days."""
+    simulation = forecast.simulation
+    if simulation is None or not simulation.days:
+        return None
+    counts = simulation.days
+    level = f"{100 * (forecast.interval_level or 0.0):.4g}%"
+    names = [f"{day.day:%m-%d}" for day in counts]
+
+    def draw(canvas: Canvas) -> None:
+        axes = canvas.axes(["expected", f"{level} interval"])
+        places = np.arange(len(counts))
+        expected = np.array([day.expected for day in counts])
+        low, high = np.array([day.interval for day in counts]).T
+        bars = axes.bar(
+            places, expected, width=0.1 * min(len(counts), 7), color=style.BLUE.light, alpha=0.75, label="expected"
+        )
+        lines = axes.errorbar(
+            places,
+            expected,
+            yerr=(np.maximum(expected - low, 0), np.maximum(high - expected, 0)),
+            fmt="none",
+            color=style.TEXT.light,
+            elinewidth=1.8,
+            capsize=4,
+            label=f"{level} interval",
+        )
+        step = max(math.ceil(len(names) / 10), 1)
+        axes.set_xticks(places[::step], names[::step])
+        axes.set_ylim(0, None)
+        axes.margins(y=0.08)
+        axes.set_ylabel("posts")
+        axes.set_xlabel(f"day ({simulation.timezone}); the first and the last may be parts of a day")
+        canvas.legend(axes, [bars, lines])
+        canvas.hover_columns(axes, places, [": ".join(row[:2]) + f" ({row[2]})" for row in rows])
+
+    rows = [(f"{day.day}", f"{day.expected:.1f}", f"{day.interval[0]} to {day.interval[1]}") for day in counts]
+    return Chart(
+        "Posts a day",
+        ". ".join(f"{name}: {row[1]} posts, {row[2]} ({level} interval)" for name, row in zip(names, rows, strict=True))
+        + ".",
+        Table(
+            (f"Day ({simulation.timezone})", "Posts", f"{level} interval"), rows, right=("Posts", f"{level} interval")
+        ),
+        draw,
+    )

@@ -12,6 +12,7 @@ from retrainer.model_types import MODEL_TYPE_NAMES
 from retrainer.posts.validation import number
 from retrainer.render import ab_tests as ab_text
 from retrainer.render import live as live_text
+from retrainer.render.charts import live as live_charts
 from retrainer.web.rendering import NOTHING, Page, score
 from retrainer.web.specs import page
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from retrainer.live.ab_tests import ABTestState
+    from retrainer.live.error_interval import ErrorInterval
     from retrainer.live.report import LiveReport
     from retrainer.live.summary import ComparisonReport
     from retrainer.model_types import ModelTypeName
@@ -29,17 +31,8 @@ if TYPE_CHECKING:
     from retrainer.web.site import Visit
 
 SHOWN_TESTS = 20
-COMPARISON_HEADERS = (
-    "Against",
-    "Posts",
-    "Score",
-    "Its score",
-    "CRPS",
-    "Its CRPS",
-    "E worse",
-    "E better",
-    "Error",
-)
+COMPARISON_HEADERS = ("Against", "Posts", "Score", "Its score", "CRPS", "Its CRPS", "E worse", "E better", "Live error")
+_LARGE = 1_000_000  # of e-values
 
 
 @dataclass(frozen=True)
@@ -55,7 +48,7 @@ class LiveModel:
         test: the running A/B test or, if none is running, the last one.
         test_words: how that test stands, in a few words.
         test_posts: on how many posts, in words.
-        test_evidence: its evidence, in words.
+        test_evidence: that production is better, and that the challenger is.
         earlier_tests: those before, newest first.
     """
 
@@ -68,7 +61,7 @@ class LiveModel:
     test: ABTestState | None = None
     test_words: str = ""
     test_posts: str = ""
-    test_evidence: str = ""
+    test_evidence: tuple[str, str] = ("", "")
     earlier_tests: Sequence[ABTest] = ()
     comparison_headers: Sequence[str] = COMPARISON_HEADERS
 
@@ -101,22 +94,22 @@ def _with_tests(project: Project, model: LiveModel, now: datetime) -> LiveModel:
         return model
     state = measure_test(project, latest, now)
     listed = project.registry.list_tests(model.model_type, SHOWN_TESTS + 1)
-    for_challenger, for_production = (
-        ab_text.format_evidence(value) for value in (state.evidence_for_challenger, state.evidence_for_production)
-    )
     return replace(
         model,
         test=state,
         test_words="running" if latest.status == "running" else ab_text.OUTCOMES.get(str(latest.outcome), "ended"),
         test_posts=number(state.num_posts, "live post"),
-        test_evidence=f"{for_challenger} for the challenger, {for_production} for production; "
-        f"{state.threshold:g} decides",
+        test_evidence=(
+            ab_text.format_evidence(state.evidence_for_production),
+            ab_text.format_evidence(state.evidence_for_challenger),
+        ),
         earlier_tests=[test for test in listed if test.test_id != latest.test_id],
     )
 
 
-def _charts(report: LiveReport) -> list[Chart]:  # noqa: ARG001  until they are drawn
-    return []
+def _charts(report: LiveReport) -> list[Chart]:
+    made = (live_charts.scores(report), live_charts.errors(report), live_charts.evidence(report))
+    return [chart for chart in made if chart is not None]
 
 
 def _cells(one: ComparisonReport) -> tuple[str, ...]:
@@ -128,10 +121,23 @@ def _cells(one: ComparisonReport) -> tuple[str, ...]:
         score(one.other.score if one.other else None),
         live_text.format_crps(one.live),
         live_text.format_crps(one.other),
-        live_text.format_evidence(one.e_worse),
-        live_text.format_evidence(one.e_better),
-        NOTHING if one.error is None else live_text.format_error(one.error),
+        _format_evidence(one.e_worse),
+        _format_evidence(one.e_better),
+        NOTHING if one.error is None else _describe_error(one.error),
     )
+
+
+def _format_evidence(value: float) -> str:
+    if value >= _LARGE:
+        return f"over {_LARGE:,}"
+    return f"{value:.2g}" if value < 1 else f"{value:,.0f}"
+
+
+def _describe_error(interval: ErrorInterval) -> str:
+    """Return by how much the error is smaller or larger, such as `at least 8% smaller`."""
+    if not interval.is_known:
+        return "not known yet"
+    return interval.describe().removesuffix(" than").removesuffix(" of")
 
 
 def live(visit: Visit) -> Page:

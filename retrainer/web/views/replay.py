@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from retrainer.model_types import MODEL_TYPE_NAMES, get_model_type
 from retrainer.render import replay as replay_text
+from retrainer.render.charts import replay as charts
 from retrainer.replay.latest import read_latest
 from retrainer.web.rendering import NOTHING, Page, score, signed
 from retrainer.web.specs import page
@@ -31,7 +32,7 @@ class ReplayedModel:
 
     Attributes:
         latest: its latest replay; None without one.
-        chart: the score of each policy over time.
+        charts: the score of each policy over time, with bands, and its promotions.
         policies: each with what it changes.
         scores: a row of `SCORE_HEADERS` for each policy that forecast a post.
         decisions: a row of `DECISION_HEADERS` for each policy.
@@ -39,7 +40,7 @@ class ReplayedModel:
 
     model_type: ModelTypeName
     latest: LatestReplay | None
-    chart: Chart | None = None
+    charts: Sequence[Chart] = ()
     policies: Sequence[tuple[str, str]] = ()
     scores: Sequence[Sequence[str]] = ()
     decisions: Sequence[Sequence[str]] = ()
@@ -60,7 +61,7 @@ def _gather_model(project: Project, model_type: ModelTypeName) -> ReplayedModel:
     return ReplayedModel(
         model_type,
         latest,
-        chart=None,
+        charts=[chart for chart in (charts.scores(latest.report), charts.promotions(latest.report)) if chart],
         policies=[(one.policy.name, _describe(one)) for one in policies],
         scores=[_score_cells(one) for one in policies if one.live is not None],
         decisions=[_decision_cells(one) for one in policies],
@@ -114,4 +115,4 @@ def replay(visit: Visit) -> Page:
     return Page("replay.html", "Replay", {"models": gather_replay(visit.project)}, "/replay")
 
 
-ROUTES = [page("/replay", replay, work="inspect", cached="never")]
+ROUTES = [page("/replay", replay, work="inspect", cached="briefly")]

@@ -1,0 +1,168 @@
+"""The overview, the list of streams, and the lists of versions and runs."""
+
+from __future__ import annotations
+
+import time
+from contextlib import ExitStack
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+import pytest
+from selectolax.lexbor import LexborHTMLParser
+
+from retrainer.pipeline.run import retrain
+from tests.api.conftest import PATIENCE, thread_server, train_two_versions
+from tests.api.test_auth import PAID
+from tests.conftest import open_project, regular_posts, runtime_of
+from tests.web.visitor import Visitor
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from tests.api.conftest import Server
+    from tests.command_line import Runner
+    from tests.conftest import Prepare
+    from tests.plugins_for_tests import Plugins
+
+
+@pytest.fixture
+def two_versions(folder: Path, prepare: Prepare) -> tuple[str, str]:
+    """Two timing versions, the first of them live."""
+    return prepare(folder, train_two_versions)
+
+
+@pytest.fixture
+def serve(folder: Path) -> Iterator[Callable[..., Server]]:
+    with ExitStack() as stack:
+        yield lambda **options: stack.enter_context(thread_server(folder, **options))
+
+
+def read(server: Server, path: str, status: int = 200) -> LexborHTMLParser:
+    with Visitor(server) as visitor:
+        answer = visitor.get(path)
+    assert answer.status_code == status, answer.text
+    return LexborHTMLParser(answer.text)
+
+
+def text_of(page: LexborHTMLParser, selector: str = "main") -> str:
+    found = page.css_first(selector)
+    assert found is not None, selector
+    return " ".join(found.text(separator=" ").split())
+
+
+def test_the_overview_says_what_is_live_how_good_it_is_and_why(
+    two_versions: tuple[str, str], serve: Callable[..., Server]
+) -> None:
+    page = read(serve(), "/overview")
+    live, _ = two_versions
+    (section, _content) = page.css("section")
+    words = " ".join(section.text(separator=" ").split())
+    assert f"{live} is live since" in words
+    assert "posts that it had not seen, as good as the naive forecast" in words
+    assert "It was promoted automatically: First timing model" in words
+    captions = [node.text() for node in section.css("figcaption")]
+    assert [caption.partition(" per ")[0] for caption in captions] == [
+        "Next post: chance",
+        "Timing: scores on the same posts, with 95% intervals",
+        "Timing: score of each run's version",
+    ]
+    assert [node.text() for node in section.css(".badge")] == ["not promoted", "promoted"]
+    assert not section.css(".actions"), "who has not logged in sees no buttons"
+
+
+def test_an_empty_project_says_what_to_do_next(folder: Path, serve: Callable[..., Server]) -> None:
+    page = read(serve(), "/")
+    words = text_of(page)
+    assert "There are no posts. Import some with retrainer posts import FILE" in words
+    codes = [node.text() for node in page.css("main code")]
+    assert "retrainer train timing" in codes
+    for path, command in (("/versions", "retrainer train"), ("/runs", "retrainer train")):
+        assert [node.text() for node in read(serve(), path).css(".empty code")] == [command]
+
+
+def test_with_several_streams_the_first_page_lists_them(folder: Path, serve: Callable[..., Server]) -> None:
+    project = open_project(folder)
+    names, now = ["<b>bold</b>", "news", "quiet"], datetime.now(UTC)
+    for name in names:
+        posts = regular_posts(60)
+        posts["post_id"] = name + posts["post_id"]
+        project.for_stream(name).posts.add(posts, now)
+    project.for_stream("news").registry.hold("timing", "because of &amp;", now)
+    retrain(project.for_stream("news"), runtime_of(project), "timing", now, auto_promote=True)
+    server = serve()
+    rows = read(server, "/").css("tbody th a")
+    assert [row.text() for row in rows] == names
+    one = read(server, str(rows[0].attributes["href"]))
+    assert text_of(one, ".stream") == "Stream <b>bold</b> all streams"
+    assert text_of(one, "h1") == "Overview"
+    assert all("stream=%3Cb%3Ebold" in str(link.attributes["href"]) for link in one.css("header nav a"))
+    for address, found in (
+        ("only=held", ["news"]),
+        ("only=failed", []),
+        ("search=NEW", ["news"]),
+        ("only=not_live&sort=posts", names),
+    ):
+        assert [row.text() for row in read(server, f"/?{address}").css("tbody th a")] == found, address
+    with Visitor(server) as visitor:
+        assert visitor.get("/overview").headers["location"] == "/"
+    assert "Did you mean 'held'" in text_of(read(server, "/?only=hold", 422))
+    assert "unknown stream 'new'" in text_of(read(server, "/overview?stream=new", 404)).lower()
+
+
+def test_lists_are_filtered_and_paged(two_versions: tuple[str, str], serve: Callable[..., Server]) -> None:
+    server = serve()
+    assert len(read(server, "/versions").css("tbody tr")) == 3
+    timing = read(server, "/versions?type=timing")
+    assert [node.text() for node in timing.css("tbody th")] == [*reversed(two_versions)]
+    assert len(read(server, "/runs?type=timing&result=rejected").css("tbody tr")) == 1
+    assert len(read(server, "/runs?result=promoted").css("tbody tr")) == 2
+    assert text_of(read(server, "/runs?result=failed"), ".empty") == "No run matches."
+    assert read(server, "/versions?page=7").css_first(".empty") is not None
+    for path in (
+        "/runs?result=lost",
+        "/versions?page=0",
+        "/versions?page=x",
+        "/versions?type=both",
+        "/runs?typ=timing",
+    ):
+        assert read(server, path, 422).css_first(".error") is not None, path
+
+
+def test_the_forecast_is_kept_until_a_post_arrives(
+    two_versions: tuple[str, str], folder: Path, serve: Callable[..., Server]
+) -> None:
+    server = serve()
+    first = forecast_of(server)
+    project = open_project(folder)
+    project.registry.hold("timing", "a change that is no post", datetime.now(UTC))
+    page = read(server, "/overview")
+    assert "a change that is no post" in text_of(page)
+    assert forecast_of(server) == first
+    later = regular_posts(1, start=datetime.now(UTC) - timedelta(minutes=1))
+    project.posts.add(later, datetime.now(UTC))
+    assert forecast_of(server) != first
+
+
+def forecast_of(server: Server) -> str:
+    """Return what the overview says of the next post, when it says it."""
+    deadline = time.monotonic() + PATIENCE
+    while (waiting := (page := read(server, "/overview")).css_first("[data-reload]")) is not None:
+        assert "Reload the page" in waiting.text()
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    return text_of(page, "section figure .note")
+
+
+def test_looking_at_the_pages_pays_for_nothing(
+    trained: str, serve: Callable[..., Server], plugins: Plugins, retrainer: Runner
+) -> None:
+    algorithm = {**plugins.environ, "RETRAINER_CONTENT_MODEL__ALGORITHM": "paid"}
+    plugins.add("paid", PAID)
+    run = retrainer("train", "content", "--json", env=algorithm).json
+    paid = run["training_runs"][0]["model_version_id"]
+    assert retrainer("promote", paid, env=algorithm).code == 0
+    words = text_of(read(serve(env=algorithm), "/overview"))
+    assert "A forecast by paid costs money, so that pages do not make one" in words
+    assert "retrainer predict content" in words
+    assert "a text about the garden" not in words
