@@ -23,13 +23,14 @@ if TYPE_CHECKING:
 
 NAME = "steady"
 TRIALS = 12
-TIMEOUT_SECONDS = 90
+TIMEOUT_SECONDS = 60
 POSTS = 200
 
 _SETUP = """\
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict
 
 class Options(BaseModel):
+    model_config = ConfigDict(extra="forbid")
     hours: float = 30.0
 """
 _SPACE = """\
