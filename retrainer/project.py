@@ -10,6 +10,7 @@ from functools import cached_property
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 from retrainer.errors import ConfigError, RetrainerError, UnknownName, UsageError, did_you_mean
 from retrainer.files import write_atomically
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from retrainer.registry.production_links import ProductionLinks
     from retrainer.registry.registry import Registry
     from retrainer.registry.tables import ModelVersion
+
+STUDIES_FILE = "tuning.db"
 
 log = logging.getLogger(__name__)
 
@@ -171,6 +174,15 @@ class Project:
         return f"{self.settings.models_dir}/{model_type}/{version_id}"
 
     @property
+    def studies_url(self) -> str:
+        """The URL of the studies of `tune`: the configured one, or a file beside SQLite, or in `.retrainer`."""
+        from retrainer.registry.database import sqlite_files  # noqa: PLC0415
+
+        files = sqlite_files(self.settings.database.url, self.folder)
+        folder = files[0].parent if files else self.folder / ".retrainer"
+        return self.settings.tuning.storage_url or f"sqlite:///{quote(str(folder / STUDIES_FILE))}"
+
+    @property
     def answers_dir(self) -> Path:
         """Where the answers of paid calls are kept until the run that asked for them is over."""
         return self.folder / ".retrainer" / "answers"
@@ -229,7 +241,7 @@ class Project:
         from retrainer.registry.database import sqlite_files  # noqa: PLC0415
         from retrainer.registry.model_files import in_models_folder  # noqa: PLC0415
 
-        urls = filter(None, (self.settings.database.url, self.settings.posts.url))
+        urls = filter(None, (self.settings.database.url, self.settings.posts.url, self.studies_url))
         files = [self.config_file, *(file for url in urls for file in sqlite_files(url, self.folder))]
         resolved = Path(os.path.realpath(path))  # `resolve` fails for a link to itself
         return (

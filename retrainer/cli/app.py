@@ -73,7 +73,7 @@ COMMANDS = {
     "import": _Command("transfer", MAINTAIN, "Add a version that `retrainer export` wrote."),
     "init": _Command("project", SET_UP, "Create a project folder."),
     "notify-test": _Command("project", SET_UP, "Send a test message to every notification channel."),
-    "serve": _Command("serve", SET_UP, "Serve the REST API."),
+    "serve": _Command("serve", SET_UP, "Serve the pages and the REST API."),
     "posts": _Command("posts", SET_UP, "Import, fetch, list and delete posts."),
     "config": _Command("config", SET_UP, "Show, check and change the settings."),
     "db": _Command("project", SET_UP, "Manage the database."),

@@ -1,4 +1,4 @@
-"""The command that serves the REST API."""
+"""The command that serves the pages and the REST API."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def serve(
         typer.Option(metavar="FILE", help="With --systemd: a file of NAME=value lines, such as RETRAINER_API_TOKEN."),
     ] = None,
 ) -> None:
-    """Serve the REST API.
+    """Serve the pages and the REST API.
 
     Requests that change something need the bearer token. Without a token, only this machine has access. Requests
     without the token must name an allowed host: localhost, a loopback address, api.allowed_hosts or --allowed-host.

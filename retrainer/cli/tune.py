@@ -123,7 +123,17 @@ def tune(
     workers.validate(jobs)
     check_plot(plot, context)
     if show:
-        _refuse_with_show(algorithm=algorithm, timeout=timeout, jobs=jobs, backend=backend, apply=apply)
+        _refuse_with_show(
+            algorithm=algorithm,
+            trials=trials,
+            timeout=timeout,
+            jobs=jobs,
+            backend=backend,
+            max_cost=max_cost,
+            cost_objective=cost_objective,
+            auto_promote=auto_promote,
+            apply=apply,
+        )
         _show(context, model_type, stream, study_name, plot, as_json=as_json)
         return 0
     if study_name is not None:
@@ -215,7 +225,7 @@ def _show(
         found = study.list_studies(project, model_type)
         chosen = name or (found[0].name if found else None)
         shown = None if chosen is None else study.read_study(project, chosen)
-        location = storage.storage_url(project).render_as_string(hide_password=True)
+        location = storage.describe_storage(project)
     if plot is not None and shown is None:
         raise UsageError("--plot: there is no study to draw", hint="Run `retrainer tune timing` first")
     if as_json:
@@ -228,8 +238,8 @@ def _show(
 
 def _refuse_with_show(**options: object) -> None:
     for name, value in options.items():
-        if value:
-            raise UsageError(f"--{name} tunes, and --show only lists studies", hint="Omit one")
+        if value is not None and value is not False:
+            raise UsageError(f"--{name.replace('_', '-')} tunes, and --show only lists studies", hint="Omit one")
 
 
 def _show_progress(progress: TuningProgress) -> None:

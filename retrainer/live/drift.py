@@ -26,6 +26,7 @@ from retrainer.times import format_hours
 if TYPE_CHECKING:
     from datetime import datetime
 
+    import pandas as pd
     from numpy.typing import NDArray
 
     from retrainer.model_types import ModelTypeName
@@ -77,7 +78,9 @@ class Drift:
     sentence: str
 
 
-def measure_drift(project: Project, model_type: ModelTypeName, now: datetime) -> list[Drift]:
+def measure_drift(
+    project: Project, model_type: ModelTypeName, now: datetime, posts: pd.DataFrame | None = None
+) -> list[Drift]:
     """Compare the posts since the live fit with those it was trained on; return all kinds, in a fixed order.
 
     Days are those of UTC; days without posts count, and the last, incomplete one does not. It depends on the live fit
@@ -85,6 +88,7 @@ def measure_drift(project: Project, model_type: ModelTypeName, now: datetime) ->
 
     Args:
         now: the time, UTC; no later post is used.
+        posts: the posts up to now with the lengths of their texts, as `load_lengths` returns them; None to load them.
 
     Returns:
         One for each of `DRIFT_KINDS`; none if no version is in production.
@@ -93,7 +97,7 @@ def measure_drift(project: Project, model_type: ModelTypeName, now: datetime) ->
     if version is None:
         return []
     through, through_post_id = _trained_through(version)
-    posts = project.posts.load_lengths(now)
+    posts = project.posts.load_lengths(now) if posts is None else posts
     times = utc_times(posts)
     last = np.datetime64(through.replace(tzinfo=None), "us")
     is_known = (times < last) | ((times == last) & (posts["post_id"].to_numpy() <= through_post_id))

@@ -73,7 +73,7 @@ def _show_weeks(weeks: Sequence[LiveWeek], total: int) -> None:
         "CRPS": lambda week: format_crps(week.live),
         "CRPS naive": lambda week: format_crps(week.naive),
         "In 80%": lambda week: format_coverage(week.live),
-        "Error so far": lambda week: format_error(week.so_far),
+        "Error so far": lambda week: _format_interval(week.so_far),
     }
     if not has_crps:
         columns = {name: cell for name, cell in columns.items() if name not in {"CRPS", "CRPS naive", "In 80%"}}
@@ -97,9 +97,9 @@ def _show_comparisons(comparisons: Sequence[ComparisonReport]) -> None:
             _format_score(one.other),
             format_crps(one.live),
             format_crps(one.other),
-            format_evidence(one.e_worse),
-            format_evidence(one.e_better),
-            "-" if one.error is None else format_error(one.error),
+            _format_evidence(one.e_worse),
+            _format_evidence(one.e_better),
+            "-" if one.error is None else _format_interval(one.error),
         )
         for one in comparisons
     ]
@@ -207,7 +207,7 @@ def format_coverage(score: Score) -> str:
     return "-" if score.coverage is None else f"{score.coverage:.0%}"
 
 
-def format_error(interval: ErrorInterval) -> str:
+def _format_interval(interval: ErrorInterval) -> str:
     """Return by how much the error is larger or smaller, such as `-21 to -8%`."""
     if not interval.is_known:
         return "-"
@@ -215,5 +215,5 @@ def format_error(interval: ErrorInterval) -> str:
     return "±0%" if (low, high) == ("+0", "+0") else f"{low} to {high}%"
 
 
-def format_evidence(value: float) -> str:
+def _format_evidence(value: float) -> str:
     return f"{value:.1g}" if value < 1 or value >= _LARGE else f"{value:.0f}"

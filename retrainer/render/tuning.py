@@ -12,7 +12,7 @@ from retrainer.tuning.plan import METRIC_KEYS
 from retrainer.tuning.settings_changes import format_changes
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from retrainer.console import Styled
     from retrainer.model_types.base import Metric
@@ -28,7 +28,7 @@ def show_studies(summaries: Sequence[StudySummary], shown: StudyReport | None, *
     """Print studies, newest first, and the best trials of one of them.
 
     Args:
-        location: the URL of the storage, without its password.
+        location: where they are, quoted.
     """
     if not summaries:
         console.text(f"No studies in {location}")
@@ -89,8 +89,12 @@ def show_result(result: TuningResult, changes: Changes | None, *, written: str |
     if written is not None:
         console.paragraph(console.Styled(f"Wrote {', '.join(map('.'.join, changes))} to '{written}'", "good"))
         return
-    purpose = "go on with them" if result.promoted else "train with them"
-    console.paragraph(f"To {purpose}, put this into the settings file{', or add --apply' if result.promoted else ''}:")
+    if result.promoted:
+        console.paragraph(
+            "The next `train` goes on with these options if you put this into the settings file (--apply):"
+        )
+    else:
+        console.paragraph("To train with these options all the same, put this into the settings file:")
     console.text("", *(f"  {line}" for line in format_changes(changes).splitlines()))
 
 
@@ -182,13 +186,22 @@ def _best_trials(report: StudyReport) -> list[TrialResult]:
 
 def _describe_options(trial: TrialResult, plan: StudyPlan, *, pareto: bool) -> str:
     """Return how the options of a trial differ from the configured ones."""
-    configured = next((one.options for one in plan.algorithms if one.name == trial.algorithm), {})
-    differing = {name: value for name, value in trial.options.items() if configured.get(name) != value}
+    configured = dict(_leaves(next((one.options for one in plan.algorithms if one.name == trial.algorithm), {})))
+    differing = {name: value for name, value in _leaves(trial.options) if configured.get(name) != value}
     if trial.is_default or not differing:
         words = "as configured"
     else:
         words = ", ".join(f"{name}={_format_option(value)}" for name, value in differing.items())
     return f"{words} (none is better and cheaper)" if pareto else words
+
+
+def _leaves(options: Mapping[str, Any], section: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield each option, those of a mapping as `members.prophet.weeks`."""
+    for name, value in options.items():
+        if isinstance(value, dict) and value:
+            yield from _leaves(value, f"{section}{name}.")
+        else:
+            yield f"{section}{name}", value
 
 
 def _format_option(value: Any) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import optuna
 from optuna.trial import TrialState
@@ -17,7 +17,7 @@ from optuna.trial import TrialState
 from retrainer.tuning.leases import explain_end, is_same, keep_renewing, new_lease, renewed
 from retrainer.tuning.locks import hold_lock
 from retrainer.tuning.sampler import TrialSeededSampler
-from retrainer.tuning.study import COST, ERROR, FOLD_VALUES, LEASE, LOSSES, open_pruner
+from retrainer.tuning.study import ALGORITHM, COST, ERROR, FOLD_VALUES, LEASE, LOSSES, OPTIONS, open_pruner
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -135,6 +135,14 @@ class TrialQueue:
     def read(self, trial: Trial) -> FrozenTrial:
         """Return a trial as it is now."""
         return self._storage.get_trial(_id(trial))
+
+    def find_equal(self, algorithm: str, options: dict[str, Any]) -> FrozenTrial | None:
+        """Return a complete trial with the same algorithm and options; None if there is none."""
+        complete = (trial for trial in self._trials() if trial.state == TrialState.COMPLETE)
+        wanted = (algorithm, options)
+        return next(
+            (trial for trial in complete if (trial.user_attrs[ALGORITHM], trial.user_attrs[OPTIONS]) == wanted), None
+        )
 
     def dearest_fold(self) -> float:
         """Return the cost of the dearest fold so far, as the mean of its trial, in US dollars."""

@@ -19,7 +19,7 @@ from retrainer.tuning.results import FINISHED, StudyOutcome, TuningResult
 from retrainer.tuning.runners import run_trials_here
 from retrainer.tuning.study import delete_old_studies, opened_storage, report_study, start_or_resume
 from retrainer.tuning.trials import enqueue_defaults
-from retrainer.tuning.winner import judge_winner
+from retrainer.tuning.winner import judge_winner, options_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -80,7 +80,11 @@ def tune(
                     # The best one is chosen by them, and kept if it is better on the fold that was held back.
                     outcome = _judge(study, objective)
                     # Then it is a candidate like any other: trained, compared on the test posts, promoted or not.
-                    run = _train_winner(project, runtime, request, now, study, outcome) if outcome.kept else None
+                    if outcome.kept:
+                        tuned = _tuned_options(study, objective, outcome)
+                        run = retrain(
+                            project, runtime, request.model_type, now, auto_promote=request.auto_promote, tuned=tuned
+                        )
                     study.finish(_with_run(outcome, run))
         except KeyboardInterrupt:
             return TuningResult(report_study(study), interrupted=True, resumed=trials.before)
@@ -141,14 +145,13 @@ def _judge(study: OpenStudy, objective: Objective) -> StudyOutcome:
     return outcome
 
 
-def _train_winner(
-    project: Project, runtime: Runtime, request: TuningRequest, now: datetime, study: OpenStudy, outcome: StudyOutcome
-) -> RunResult:
+def _tuned_options(study: OpenStudy, objective: Objective, outcome: StudyOutcome) -> TunedOptions:
+    """Return what the run of the winner trains with."""
     trials = study.trials()
     winner = next(trial for trial in trials if trial.number == outcome.winner)
+    space, options = options_of(objective, winner)
     count = sum(trial.state in FINISHED for trial in trials)
-    tuned = TunedOptions(str(winner.algorithm), winner.options, study.name, count)
-    return retrain(project, runtime, request.model_type, now, auto_promote=request.auto_promote, tuned=tuned)
+    return TunedOptions(space.name, options.model_dump(mode="json"), study.name, count)
 
 
 def _with_run(outcome: StudyOutcome, run: RunResult | None) -> StudyOutcome:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import optuna
 import sqlalchemy as sa
 from optuna.exceptions import StorageInternalError
 from optuna.storages import RDBStorage
 
+from retrainer import redaction
 from retrainer.errors import ConfigError, DatabaseError
 from retrainer.files import exclusive_lock
-from retrainer.registry.database import create_engine, location, sqlite_files, translate_error
+from retrainer.registry.database import create_engine, location, translate_error
 from retrainer.registry.sqlite import BUSY_TIMEOUT_SECONDS, lock_file
 
 if TYPE_CHECKING:
@@ -21,24 +22,16 @@ if TYPE_CHECKING:
 
     from retrainer.project import Project
 
-FILE = "tuning.db"
 KEY = "tuning.storage_url"
 
 
 def storage_url(project: Project) -> sa.URL:
-    """Return the URL of the storage: the configured one, or a file beside the project's SQLite file.
-
-    A project on PostgreSQL without `tuning.storage_url` keeps its studies in a file in `.retrainer`.
+    """Return the URL of the storage, with a driver that is installed, and an absolute path.
 
     Raises:
         ConfigError: the URL is invalid, or it is that of the project's own tables.
     """
-    configured = project.settings.tuning.storage_url
-    if configured is None:
-        files = sqlite_files(project.settings.database.url, project.folder)
-        folder = files[0].parent if files else project.folder / ".retrainer"
-        return sa.URL.create("sqlite", database=str(folder / FILE))
-    url = _resolve(configured, project.folder, KEY)
+    url = _resolve(project.studies_url, project.folder, KEY)
     own = _resolve(project.settings.database.url, project.folder, "database.url")
     if _tables_of(url) == _tables_of(own):
         raise ConfigError(
@@ -54,6 +47,11 @@ def storage_file(project: Project) -> Path | None:
     return project.folder / str(url.database) if url.get_backend_name() == "sqlite" else None
 
 
+def describe_storage(project: Project) -> str:
+    """Return where the studies are, quoted, without a password."""
+    return location(sa.create_engine(storage_url(project)))
+
+
 def open_storage(project: Project) -> RDBStorage:
     """Open the storage; create it on first use. The caller closes it with `close_storage`.
 
@@ -66,9 +64,11 @@ def open_storage(project: Project) -> RDBStorage:
     if url.get_backend_name() != "sqlite":
         return _open(url, {"pool_pre_ping": True})
     path = project.folder / str(url.database)
+    if "?" in str(path):
+        raise ConfigError(f"Optuna cannot open '{path}': it has a question mark", hint=f"Set {KEY} to another path")
     path.parent.mkdir(parents=True, exist_ok=True)
     with exclusive_lock(lock_file(path)):  # two processes must not create the tables at once
-        return _open(url, {"connect_args": {"timeout": BUSY_TIMEOUT_SECONDS}})
+        return _open(url, {"connect_args": {"timeout": BUSY_TIMEOUT_SECONDS}, "pool_events": [(_prepare, "connect")]})
 
 
 def close_storage(storage: RDBStorage) -> None:
@@ -97,7 +97,9 @@ def storage_errors(url: sa.URL) -> Iterator[None]:
 def _open(url: sa.URL, engine_options: dict[str, object]) -> RDBStorage:
     with storage_errors(url):
         try:
-            return RDBStorage(url.render_as_string(hide_password=False), engine_kwargs=engine_options)
+            # Optuna formats the URL as a template.
+            template = url.render_as_string(hide_password=False).replace("{", "{{").replace("}", "}}")
+            return RDBStorage(template, engine_kwargs=engine_options)
         except (RuntimeError, AssertionError) as error:
             where = location(sa.create_engine(url))
             raise DatabaseError(
@@ -106,9 +108,16 @@ def _open(url: sa.URL, engine_options: dict[str, object]) -> RDBStorage:
             ) from error
 
 
+def _prepare(connection: Any, _record: Any) -> None:
+    """Let a commit wait for no disk: of a study, the last second may be lost with the power."""
+    connection.execute("PRAGMA journal_mode=WAL")
+    connection.execute("PRAGMA synchronous=NORMAL")
+
+
 def _resolve(url: str, folder: Path, key: str) -> sa.URL:
     engine = create_engine(url, folder, setting=key)
     engine.dispose()
+    redaction.hide(engine.url.password or "")
     return engine.url
 
 

@@ -36,6 +36,7 @@ PLAN, CREATED_AT, OUTCOME = "plan", "created_at", "outcome"  # attributes of a s
 # Attributes of a trial.
 ALGORITHM, OPTIONS, FOLD_VALUES, STANDARD_ERROR = "algorithm", "options", "fold_values", "standard_error"
 COST, ERROR, DEFAULT_OF, GIVEN = "cost_usd", "error", "default_of", "given"
+SAME_AS = "same_as"  # the number of an earlier trial with the same options, whose values it has
 LEASE, LOSSES = "lease", "losses"  # the process that runs it, and how many were lost
 
 PRUNING_STARTUP_TRIALS = 5  # complete trials, before which none is pruned

@@ -18,6 +18,7 @@ from retrainer.tuning.study import (
     FOLD_VALUES,
     GIVEN,
     OPTIONS,
+    SAME_AS,
     STANDARD_ERROR,
     trial_result,
 )
@@ -96,8 +97,15 @@ def _score_folds(queue: TrialQueue, trial: Trial, objective: Objective) -> list[
     """
     plan, known = objective.plan, queue.read(trial)
     space, options = _options_of(objective, trial)
+    document = options.model_dump(mode="json")
     trial.set_user_attr(ALGORITHM, space.name)
-    trial.set_user_attr(OPTIONS, options.model_dump(mode="json"))
+    trial.set_user_attr(OPTIONS, document)
+    equal = queue.find_equal(space.name, document)
+    if equal is not None:  # forecasts are deterministic, so nothing is computed, or paid for, again
+        trial.set_user_attr(FOLD_VALUES, equal.user_attrs[FOLD_VALUES])
+        trial.set_user_attr(STANDARD_ERROR, equal.user_attrs[STANDARD_ERROR])
+        trial.set_user_attr(SAME_AS, equal.number)
+        return list(equal.values)
     is_default = DEFAULT_OF in known.user_attrs  # what others are compared with is scored in full
     values: list[float] = list(known.user_attrs.get(FOLD_VALUES, ()))
     spent: float = known.user_attrs.get(COST, 0.0)

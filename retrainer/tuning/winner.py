@@ -49,7 +49,13 @@ def judge_winner(study: OpenStudy, objective: Objective) -> StudyOutcome:
     on_folds = None
     if default is not None and default.value is not None and winner.value is not None:
         on_folds = plan.improvement(default.value, winner.value)
-    gain = _held_back_gain(objective, winner)
+    try:
+        gain = _held_back_gain(objective, winner)
+    except CostLimitReached:
+        raise
+    except RetrainerError as error:
+        reason = f"the best trial cannot forecast the held-back fold: {error.message}"
+        return StudyOutcome(winner.number, on_folds, None, kept=False, reason=reason)
     if gain is None:
         reason = "the configured options cannot forecast the held-back fold, and the best trial can"
         return StudyOutcome(winner.number, on_folds, None, kept=True, reason=reason)
@@ -57,9 +63,11 @@ def judge_winner(study: OpenStudy, objective: Objective) -> StudyOutcome:
 
 
 def options_of(objective: Objective, trial: TrialResult) -> tuple[SearchSpace, BaseModel]:
-    """Return the algorithm of a trial and its options, as an instance of the plugin's class."""
+    """Return the algorithm of a trial and its options; operational ones come from today's settings."""
     space = objective.space(str(trial.algorithm))
-    return space, space.algorithm.recorded_options(trial.options, objective.plan.model_type)
+    options = space.algorithm.recorded_options(trial.options, objective.plan.model_type)
+    operational = {name: getattr(space.options, name) for name in space.algorithm.description.operational}
+    return space, options.model_copy(update=operational)
 
 
 def _held_back_gain(objective: Objective, winner: TrialResult) -> Gain | None:

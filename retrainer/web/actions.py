@@ -9,8 +9,7 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Route
 
 from retrainer.errors import ProductionChanged, RetrainerError
-from retrainer.web.changes import CHANGES, Change, Confirmation
-from retrainer.web.changes import Request as ChangeRequest
+from retrainer.web.changes import CHANGES, Change, ChangeRequest, Confirmation
 from retrainer.web.forms import read_form
 from retrainer.web.pages import (
     PageResponse,
@@ -37,7 +36,7 @@ async def action(request: Request) -> Response:
     if name not in CHANGES:
         raise HTTPException(404)
     session = find_session(request)
-    if session is None:  # whoever it is, the login decides; without a token, it says that there is none
+    if session is None:  # the login page says so if there is no token
         return see_login(request)
     change = CHANGES[name]
     try:

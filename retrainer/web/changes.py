@@ -90,7 +90,7 @@ class Done(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Request:
+class ChangeRequest:
     """What is asked for.
 
     Attributes:
@@ -139,8 +139,8 @@ class Change:
     """
 
     parameters: tuple[str, ...]
-    confirm: Callable[[Request], Confirmation]
-    carry_out: Callable[[Request], Done]
+    confirm: Callable[[ChangeRequest], Confirmation]
+    carry_out: Callable[[ChangeRequest], Done]
 
 
 def _live_id(project: Project, model_type: ModelTypeName) -> str:
@@ -148,7 +148,7 @@ def _live_id(project: Project, model_type: ModelTypeName) -> str:
     return live.version_id if live else NONE
 
 
-def _require_seen(request: Request, state: str, what: str) -> None:
+def _require_seen(request: ChangeRequest, state: str, what: str) -> None:
     """Check that what the confirmation showed still holds.
 
     Raises:
@@ -167,7 +167,7 @@ def _score_row(project: Project, before: str, after: str) -> list[Row]:
     return [Row("Score, each on its own latest test", *scores)]
 
 
-def _paid_warning(request: Request, algorithms: Mapping[str, ModelTypeName]) -> tuple[str, ...]:
+def _paid_warning(request: ChangeRequest, algorithms: Mapping[str, ModelTypeName]) -> tuple[str, ...]:
     paid = [
         name
         for name, model_type in algorithms.items()
@@ -176,7 +176,7 @@ def _paid_warning(request: Request, algorithms: Mapping[str, ModelTypeName]) -> 
     return (f"Forecasts of '{paid[0]}' cost money: a run makes some to evaluate the version.",) if paid else ()
 
 
-def _confirm_promotion(request: Request) -> Confirmation:
+def _confirm_promotion(request: ChangeRequest) -> Confirmation:
     project, version = request.find_version()
     version_id, model_type = version.version_id, version.model_type_name
     live = _live_id(project, model_type)
@@ -205,7 +205,7 @@ def _confirm_promotion(request: Request) -> Confirmation:
     )
 
 
-def _promote(request: Request) -> Done:
+def _promote(request: ChangeRequest) -> Done:
     project, version = request.find_version()
     _require_seen(request, _live_id(project, version.model_type_name), "production")
     reason, site = request.reason("Promoted on the page"), request.site
@@ -213,7 +213,7 @@ def _promote(request: Request) -> Done:
     return Done(ChangedDocument.from_promotion(change, version.version_id, project.stream).message, "/overview")
 
 
-def _confirm_rollback(request: Request) -> Confirmation:
+def _confirm_rollback(request: ChangeRequest) -> Confirmation:
     project, model_type = request.find_model()
     (promotion, *_) = project.registry.find_promotions_to_undo(model_type)
     before, live = project.registry.get_version_before(promotion), _live_id(project, model_type)
@@ -236,7 +236,7 @@ def _confirm_rollback(request: Request) -> Confirmation:
     )
 
 
-def _roll_back(request: Request) -> Done:
+def _roll_back(request: ChangeRequest) -> Done:
     project, model_type = request.find_model()
     _require_seen(request, _live_id(project, model_type), "production")
     reason, hold = request.reason("Rolled back on the page"), "hold" in request.form
@@ -250,7 +250,7 @@ def _describe_hold(project: Project, model_type: ModelTypeName) -> str:
     return "on" if hold is None else f"on hold since {hold.since:%Y-%m-%d %H:%M} UTC: {hold.reason}"
 
 
-def _confirm_hold(request: Request) -> Confirmation:
+def _confirm_hold(request: ChangeRequest) -> Confirmation:
     project, model_type = request.find_model()
     state = _describe_hold(project, model_type)
     if state != "on":
@@ -266,13 +266,13 @@ def _confirm_hold(request: Request) -> Confirmation:
     )
 
 
-def _hold(request: Request) -> Done:
+def _hold(request: ChangeRequest) -> Done:
     project, model_type = request.find_model()
     changed = project.registry.hold(model_type, request.reason("Held on the page"), request.now)
     return Done(f"Automatic promotion of {model_type} is {'now' if changed else 'already'} on hold", "/overview")
 
 
-def _confirm_release(request: Request) -> Confirmation:
+def _confirm_release(request: ChangeRequest) -> Confirmation:
     project, model_type = request.find_model()
     state = _describe_hold(project, model_type)
     if state == "on":
@@ -288,14 +288,14 @@ def _confirm_release(request: Request) -> Confirmation:
     )
 
 
-def _release(request: Request) -> Done:
+def _release(request: ChangeRequest) -> Done:
     project, model_type = request.find_model()
     _require_seen(request, _describe_hold(project, model_type), "the hold")
     changed = project.registry.release(model_type, request.reason("Released on the page"), request.now)
     return Done(f"Automatic promotion of {model_type} is {'released' if changed else 'not on hold'}", "/overview")
 
 
-def _confirm_pin(request: Request, *, pinned: bool) -> Confirmation:
+def _confirm_pin(request: ChangeRequest, *, pinned: bool) -> Confirmation:
     project, version = request.find_version()
     name, words = ("Pin", ("no", "yes")) if pinned else ("Unpin", ("yes", "no"))
     if version.pinned == pinned:
@@ -312,7 +312,7 @@ def _confirm_pin(request: Request, *, pinned: bool) -> Confirmation:
     )
 
 
-def _pin(request: Request, *, pinned: bool) -> Done:
+def _pin(request: ChangeRequest, *, pinned: bool) -> Done:
     project, version = request.find_version()
     reason = request.reason(f"{'Pinned' if pinned else 'Unpinned'} on the page")
     changed = project.registry.pin(version.version_id, reason, request.now, pinned=pinned)
@@ -320,14 +320,14 @@ def _pin(request: Request, *, pinned: bool) -> Done:
     return Done(f"{version.version_id} is {words} pinned", f"/version/{version.version_id}")
 
 
-def _retrained_types(request: Request, project: Project) -> list[ModelTypeName]:
+def _retrained_types(request: ChangeRequest, project: Project) -> list[ModelTypeName]:
     """Return the type of the address or, if it names none, those that are enabled."""
     if "type" in request.target:
         return [request.find_model()[1]]
     return [name for name in MODEL_TYPE_NAMES if project.settings.retraining.is_enabled(name)]
 
 
-def _confirm_retraining(request: Request) -> Confirmation:
+def _confirm_retraining(request: ChangeRequest) -> Confirmation:
     project = request.site.streams.choose(request.target.get("stream"))
     types = _retrained_types(request, project)
     if not types:
@@ -355,7 +355,7 @@ def _new_version(project: Project, model_type: ModelTypeName) -> str:
     return f"a new version by '{project.settings.model(model_type).algorithm}', if it is better"
 
 
-def _retrain(request: Request) -> Done:
+def _retrain(request: ChangeRequest) -> Done:
     project = request.site.streams.choose(request.target.get("stream"))
     types = _retrained_types(request, project)
     model_type = types[0] if "type" in request.target else None

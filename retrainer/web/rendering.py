@@ -80,6 +80,11 @@ class Frame:
         return address_of(path, **{"stream": self.stream, **parameters})
 
 
+def name_stream(visit: Visit, stream: str) -> str | None:
+    """Return the stream that links of a page about one stream name; None if the address and the project need none."""
+    return stream if visit.stream is not None or len(visit.site.project.list_streams()) > 1 else None
+
+
 def address_of(path: str, **parameters: object) -> str:
     """Return an address; parameters of None are left out."""
     query = urlencode({name: value for name, value in parameters.items() if value is not None})
@@ -103,6 +108,7 @@ def environment() -> Environment:
         score=score,
         signed=signed,
         percent=percent,
+        mood=mood,
         hours=lambda value: NOTHING if value is None else format_hours(value),
         size=format_size,
         duration=format_duration,
@@ -191,7 +197,16 @@ def signed(value: float | None, digits: int = 4) -> str:
 
 def percent(value: float | None, digits: int = 1) -> str:
     """Return a fraction in percent."""
-    return NOTHING if value is None else f"{100 * value:.{digits}f}%".replace("-", "−")
+    if value is None:
+        return NOTHING
+    shown = f"{100 * value:.{digits}f}"
+    return ("0" if float(shown) == 0 else shown).replace("-", "−") + "%"
+
+
+def mood(skill: float | None) -> str:
+    """Return whether a skill is `good` or `bad`; empty if it is neither, to a tenth of a percent."""
+    rounded = round(skill or 0.0, 3)
+    return "good" if rounded > 0 else "bad" if rounded < 0 else ""
 
 
 def short_id(name: str | None) -> str:

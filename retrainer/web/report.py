@@ -23,6 +23,7 @@ from retrainer.web.rendering import Frame, Page, render_page
 from retrainer.web.static_files import CHARTS, static_file
 from retrainer.web.views.live import gather_live
 from retrainer.web.views.overview import gather_overview
+from retrainer.web.views.posts import gather_posts
 from retrainer.web.views.replay import gather_replay
 from retrainer.web.views.version import gather_version
 
@@ -109,6 +110,7 @@ def make_report(
             gather_version(project, one, feature_importance(project, runtime, one))
             for one in ([version] if version is not None else _find_production(project, model_types))
         ],
+        "posts": gather_posts(project, now, model_types),
         "live": gather_live(project, now, model_types),
         "replay": [one for one in gather_replay(project, model_types) if one.latest is not None],
     }

@@ -94,7 +94,7 @@ def test_a_tuned_version_that_is_not_better_than_production_is_rejected_and_not_
     done = tunable("tune", "timing", *FEW, "--apply")
     assert done.code == 0, done.err
     assert "Not promoted: " in done.out
-    assert "To train with them, put this into the settings file:" in done.out
+    assert "To train with these options all the same, put this into the settings file:" in done.out
     assert settings_of(folder) == before
     run = tunable("history", "--json").json["training_runs"][0]
     assert not run["promoted_to_production"]
@@ -102,7 +102,7 @@ def test_a_tuned_version_that_is_not_better_than_production_is_rejected_and_not_
 
 
 def test_show_lists_studies_and_the_trials_of_one_and_draws_it(tunable: Runner, folder: Path) -> None:
-    assert tunable("tune", "--show").out.startswith("No studies in sqlite:///")
+    assert tunable("tune", "--show").out.startswith("No studies in '/")
     first = tunable("tune", "timing", *FEW, "--json").json["study"]["name"]
     second = tunable("tune", "timing", *FEW, "--seed", "1", "--json").json["study"]["name"]
     shown = tunable("tune", "--show", "--json").json
@@ -150,6 +150,8 @@ def test_options_that_cannot_be_written_lose_neither_study_nor_promotion(tunable
         (("timing", "--study", "x"), "--study is for --show"),
         (("timing", "--show", "--apply"), "--apply tunes, and --show only lists studies"),
         (("timing", "--show", "--jobs", "2"), "--jobs tunes, and --show only lists studies"),
+        (("timing", "--show", "--max-cost", "0"), "--max-cost tunes, and --show only lists studies"),
+        (("timing", "--show", "--algorithm", "tunable"), "--algorithm tunes, and --show only lists studies"),
         (("timing", "--timeout", "soon"), "'soon' is not a duration (write it like 90s, 30m, 2h or 1d)"),
         (("timing", "--timeout", "0m"), "'0m' is no time at all"),
         (("timing", "--trials", "0"), "Input should be greater than or equal to 1"),

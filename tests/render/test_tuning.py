@@ -93,6 +93,17 @@ def test_trials_of_the_pareto_set_are_shown_with_their_costs(capsys: pytest.Capt
     assert rows[0][4] == "$0.0200"
 
 
+def test_of_nested_options_only_what_differs_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    report = make_report(0.1, 0.2)
+    plan = report.summary.plan
+    configured = {"members": {"prophet": {"weeks": 26, "trend": False}, "baseline": {}}}
+    algorithm = replace(plan.algorithms[0], options=configured)
+    options = {"members": {"prophet": {"weeks": 52, "trend": False}, "baseline": {}}}
+    summary = replace(report.summary, plan=replace(plan, algorithms=(algorithm,)))
+    show_study(StudyReport(summary, (report.trials[0], replace(report.trials[1], options=options))))
+    assert rows_of(capsys.readouterr().out)[0][4:] == ["members.prophet.weeks=52"]
+
+
 def test_failed_trials_are_counted_with_the_first_reason(capsys: pytest.CaptureFixture[str]) -> None:
     report = make_report(0.1)
     failed = TrialResult(1, "failed", "prophet", error="no \x1b[31mweeks")

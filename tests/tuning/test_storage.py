@@ -9,7 +9,8 @@ import pytest
 import sqlalchemy as sa
 
 from retrainer.errors import ConfigError, DatabaseError
-from retrainer.tuning.storage import open_storage, storage_file, storage_url
+from retrainer.project import create_project
+from retrainer.tuning.storage import close_storage, open_storage, storage_file, storage_url
 from retrainer.tuning.study import list_studies
 from tests.conftest import configure, open_project
 from tests.tuning.conftest import tuned
@@ -98,3 +99,16 @@ def test_studies_of_others_in_the_storage_are_left_alone(five_hours: Project) ->
     optuna.create_study(study_name="mine", storage=f"sqlite:///{five_hours.folder}/data/tuning.db")
     name = tuned(five_hours, trials=2).report.summary.name
     assert [study.name for study in list_studies(five_hours)] == [name]
+
+
+@pytest.mark.parametrize("name", ["100%20 {SCHEMA_DIR} #1", "was?"])
+def test_a_project_folder_may_have_any_name(name: str, tmp_path: Path) -> None:
+    create_project(tmp_path / name)
+    project = open_project(tmp_path / name)
+    if "?" in name:
+        with pytest.raises(ConfigError, match="has a question mark. Set tuning.storage_url"):
+            open_storage(project)
+    else:
+        close_storage(open_storage(project))
+        assert (tmp_path / name / "data" / "tuning.db").is_file()
+        assert project.owns(tmp_path / name / "data" / "tuning.db")

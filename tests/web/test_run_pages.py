@@ -17,7 +17,7 @@ from retrainer.web.views.run import load_record
 from retrainer.web.views.run_steps import trace_steps
 from tests.api.conftest import NO_TLS, PATIENCE, TOKEN, serve, turnstile, waiting
 from tests.command_line import packages
-from tests.conftest import NOW, configure, open_project, runtime_of
+from tests.conftest import NOW, configure, open_project, regular_posts, runtime_of
 from tests.plugins_for_tests import timing_algorithm
 
 if TYPE_CHECKING:
@@ -192,3 +192,16 @@ def test_the_events_of_a_run_that_is_over_end_at_once(trained: str, serve: Serve
     server = serve()
     run_id = server.get("/models/training-history").json()["training_runs"][0]["run_id"]
     assert [name for name, _ in read_events(server, run_id)] == ["run", "end"]
+
+
+def test_links_of_a_run_and_a_version_name_their_stream_if_there_are_several(
+    project: Project, trained: str, serve: Serve
+) -> None:
+    run = project.registry.list_runs("timing")[0]
+    server = serve()
+    pages = (f"/run/{run.run_id}", f"/version/{trained}")
+    assert not any("?stream=" in httpx2.get(server.url + page, verify=NO_TLS).text for page in pages)
+    project.for_stream("another one").posts.add(regular_posts(3), NOW)
+    for page in pages:
+        text = httpx2.get(server.url + page, verify=NO_TLS).text
+        assert 'href="/posts?stream=default"' in text

@@ -23,6 +23,9 @@ _LEGEND_ROW = 19
 _CHARACTER = 6.4  # the mean width of one in the legend, at most
 _LEGEND_HANDLE = 48
 _MAX_HITS = 400
+_MAX_LEGEND_LABEL, _MAX_LEGEND_LEFT = 70, 100
+_MAX_ROW_LABEL = 36
+_ROW_CHARACTER, _ROW_LABEL_GAP = 6.7, 24
 _POINT = 7  # half the size of the area of a point, in pixels
 
 
@@ -80,6 +83,24 @@ class Canvas:
         axes.yaxis.set_label_coords((_LABEL - left) / width, 0.5)
         return axes
 
+    def rows_axes(self, labels: Sequence[str], legend: Sequence[str] = (), *, right: float = _RIGHT) -> Axes:
+        """Add axes of n rows, at y = 0, 1, …, n - 1 from the top, with a label beside each.
+
+        Args:
+            labels: of the rows, of one or more lines; the end of a long line is left out.
+            legend: see `axes`.
+            right: the margin at the right.
+        """
+        shown = ["\n".join(shorten(line, _MAX_ROW_LABEL) for line in label.split("\n")) for label in labels]
+        longest = max(len(line) for label in shown for line in label.split("\n"))
+        axes = self.axes(legend, left=_ROW_LABEL_GAP + _ROW_CHARACTER * longest, right=right)
+        axes.set_yticks(range(len(shown)), shown)
+        axes.set_ylim(len(shown) - 0.5, -0.5)
+        axes.tick_params(axis="y", labelcolor=style.TEXT.light)
+        axes.grid(visible=False, axis="y")
+        axes.grid(visible=True, axis="x")
+        return axes
+
     def legend(self, axes: Axes, handles: Sequence[Any] | None = None) -> None:
         """Add the legend of the axes above them, from the left.
 
@@ -87,16 +108,18 @@ class Canvas:
             handles: artists with labels; None for all artists of the axes with one.
         """
         found = list(axes.get_legend_handles_labels()[0] if handles is None else handles)
-        labels = [visible(str(handle.get_label())) for handle in found]
+        labels = [shorten(visible(str(handle.get_label())), _MAX_LEGEND_LABEL) for handle in found]
         columns = _legend_columns(labels)
         # matplotlib fills columns first, a reader reads rows first
         order = [index for column in range(columns) for index in range(column, len(found), columns)]
         box = axes.get_position()
+        left = box.x0 * style.WIDTH
+        place = (min(left, _MAX_LEGEND_LEFT) - left) / (box.width * style.WIDTH), 1 + 8 / (box.height * self._total)
         axes.legend(
             [found[index] for index in order],
             [labels[index] for index in order],
             loc="lower left",
-            bbox_to_anchor=(0, 1 + 8 / (box.height * self._total)),
+            bbox_to_anchor=place,
             ncols=columns,
         )
 
@@ -159,6 +182,11 @@ class Canvas:
         )
 
 
+def shorten(text: str, length: int) -> str:
+    """Return a text of at most so many characters; the end of a longer one is left out."""
+    return text if len(text) <= length else text[: length - 1] + "…"
+
+
 def _legend_columns(labels: Sequence[str]) -> int:
     """Return how many entries fit on a row."""
     for columns in range(len(labels), 1, -1):
@@ -169,4 +197,4 @@ def _legend_columns(labels: Sequence[str]) -> int:
 
 
 def _entry_width(label: str) -> float:
-    return len(label) * _CHARACTER + _LEGEND_HANDLE
+    return min(len(label), _MAX_LEGEND_LABEL) * _CHARACTER + _LEGEND_HANDLE

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from retrainer.escapes import visible
 from retrainer.model_types.base import evenly_spaced
 from retrainer.render.charts import style
 from retrainer.render.charts.chart import Chart, Table
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 
 _BINS = 40
 _ROW = 40
+_MAX_POINTS = 150
 
 
 def distribution(evidence: Evidence, resamples: Resamples) -> Chart | None:
@@ -87,25 +90,26 @@ def over_time(
     """
     if not len(times):
         return None
-    a, b = names
+    a, b = map(visible, names)
     sums = np.cumsum(differences)
+    shown = evenly_spaced(len(times), _MAX_POINTS)
 
     def draw(canvas: Canvas) -> None:
         axes = canvas.axes(["sum so far", "no difference"], left=80)
         axes.axhline(0, label="no difference", **style.NAIVE.options())
-        for side, colour in ((np.maximum(sums, 0), style.BLUE), (np.minimum(sums, 0), style.VERMILION)):
-            axes.fill_between(times, side, 0, color=colour.light, alpha=0.15, linewidth=0, step="post")
-        axes.plot(times, sums, drawstyle="steps-post", label="sum so far", **style.VERSION.options())
+        at, values = times[shown], sums[shown]
+        for side, colour in ((np.maximum(values, 0), style.BLUE), (np.minimum(values, 0), style.VERMILION)):
+            axes.fill_between(at, side, 0, color=colour.light, alpha=0.15, linewidth=0, step="post")
+        axes.plot(at, values, drawstyle="steps-post", label="sum so far", **style.VERSION.options())
         axes.margins(x=0.02, y=0.1)
         axes.set_ylabel("sum of differences (score)")
         axes.set_xlabel(f"time of the posts (UTC); rises where {_shorten(b)} is better")
         format_axis(axes.xaxis)
         handles, _ = axes.get_legend_handles_labels()
         canvas.legend(axes, handles[::-1])
-        shown = evenly_spaced(len(times), 120)
         canvas.hover_columns(
             axes,
-            times[shown],
+            at,
             [f"{str(times[row])[:16]} UTC: {sums[row]:+.3f}, {differences[row]:+.3f}" for row in shown],
         )
 
@@ -128,11 +132,13 @@ def situations(differences: Sequence[Difference], names: tuple[str, str] = ("A",
     """Return the scores of a and b where they differ most; None without such situations."""
     if not differences:
         return None
+    names = visible(names[0]), visible(names[1])
+    differences = [replace(one, situation=visible(one.situation)) for one in differences]
     lines = (style.OTHER, style.VERSION)
 
     def draw(canvas: Canvas) -> None:
         labels = [f"{one.situation}\n({one.num_predictions:,} posts)" for one in differences]
-        axes = canvas.axes(names, left=240)
+        axes = canvas.rows_axes(labels, names)
         for index, one in enumerate(differences):
             axes.plot((one.score_a, one.score_b), (index, index), color=style.AXIS.light, linewidth=2, zorder=1)
         sides = [one.score_a for one in differences], [one.score_b for one in differences]
@@ -146,12 +152,7 @@ def situations(differences: Sequence[Difference], names: tuple[str, str] = ("A",
                 markeredgecolor=style.SURFACE.light,
                 label=name,
             )
-        axes.set_yticks(range(len(differences)), labels)
-        axes.tick_params(axis="y", labelcolor=style.TEXT.light)
-        axes.set_ylim(len(differences) - 0.5, -0.5)
         axes.margins(x=0.08)
-        axes.grid(visible=False, axis="y")
-        axes.grid(visible=True, axis="x")
         axes.locator_params(axis="x", nbins=6)
         axes.set_xlabel("score (0 to 1)")
         canvas.legend(axes)

@@ -15,7 +15,7 @@ from retrainer.errors import RetrainerError
 from retrainer.escapes import visible
 from retrainer.files import open_output
 from retrainer.render.charts import style, svg
-from retrainer.render.charts.canvas import Canvas
+from retrainer.render.charts.canvas import Canvas, shorten
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 _HEADER = 30  # the height of a title in a file
 _GAP = 14
+_MAX_TITLE = 66
 _PNG_SCALE = 2  # pixels of a PNG per pixel of a chart
 
 _lock = threading.Lock()  # matplotlib's settings and its fonts are shared by all threads
@@ -70,7 +71,7 @@ def _draw_title(figure: Figure, title: str, bottom: float) -> None:
     figure.text(
         _GAP / style.WIDTH,
         (bottom - _GAP) / (figure.get_figheight() * style.PIXELS_PER_INCH),
-        visible(title),
+        shorten(visible(title), _MAX_TITLE),
         va="top",
         fontsize=style.FONT_SIZE + 1,
         weight="bold",

@@ -215,13 +215,15 @@ def days(forecast: NextPost) -> Chart | None:
         places = np.arange(len(counts))
         expected = np.array([day.expected for day in counts])
         low, high = np.array([day.interval for day in counts]).T
-        bars = axes.bar(places, expected, width=0.7, color=style.BLUE.light, alpha=0.75, label="expected")
+        bars = axes.bar(
+            places, expected, width=0.1 * min(len(counts), 7), color=style.BLUE.light, alpha=0.75, label="expected"
+        )
         lines = axes.errorbar(
             places,
             expected,
             yerr=(np.maximum(expected - low, 0), np.maximum(high - expected, 0)),
             fmt="none",
-            ecolor=style.TEXT.light,
+            color=style.TEXT.light,
             elinewidth=1.8,
             capsize=4,
             label=f"{level} interval",

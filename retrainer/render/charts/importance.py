@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from retrainer.escapes import visible
 from retrainer.render.charts import style
 from retrainer.render.charts.chart import Chart, Table
 
@@ -15,7 +17,6 @@ if TYPE_CHECKING:
 
 _ROW = 30
 _MAX_BARS = 15
-_MAX_LABEL = 30
 
 
 def bars(importances: Sequence[Importance]) -> Chart | None:
@@ -25,13 +26,15 @@ def bars(importances: Sequence[Importance]) -> Chart | None:
     """
     if not importances:
         return None
+    importances = [
+        replace(one, label=visible(one.label), unit=visible(one.unit), note=visible(one.note)) for one in importances
+    ]
     units = [one.unit for one in importances]
     unit = max(units, key=units.count)
     shown = sorted((one for one in importances if one.unit == unit), key=lambda one: -abs(one.value))[:_MAX_BARS]
 
     def draw(canvas: Canvas) -> None:
-        labels = [_shorten(one.label) for one in shown]
-        axes = canvas.axes(left=min(30 + 7.0 * max(map(len, labels)), 250), right=70)
+        axes = canvas.rows_axes([one.label for one in shown], right=70)
         values = [one.value for one in shown]
         axes.barh(range(len(shown)), values, height=0.62, color=style.BLUE.light)
         for index, value in enumerate(values):
@@ -43,11 +46,6 @@ def bars(importances: Sequence[Importance]) -> Chart | None:
                 va="center",
                 fontsize=style.SMALL,
             )
-        axes.set_yticks(range(len(shown)), labels)
-        axes.tick_params(axis="y", labelcolor=style.TEXT.light)
-        axes.set_ylim(len(shown) - 0.5, -0.5)
-        axes.grid(visible=False, axis="y")
-        axes.grid(visible=True, axis="x")
         axes.set_xlabel(f"importance ({unit})")
         axes.locator_params(axis="x", nbins=6)
         canvas.hover_rows(axes, [f"{one.label}: {one.value:.3g} {one.unit}. {one.note}".strip() for one in shown])
@@ -64,7 +62,3 @@ def bars(importances: Sequence[Importance]) -> Chart | None:
         draw,
         height=64 + _ROW * len(shown),
     )
-
-
-def _shorten(label: str) -> str:
-    return label if len(label) <= _MAX_LABEL else label[: _MAX_LABEL - 1] + "…"

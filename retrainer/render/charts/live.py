@@ -26,11 +26,12 @@ if TYPE_CHECKING:
 _END_OF_WEEK = timedelta(days=6, hours=23, minutes=59)
 _LOWEST, _HIGHEST = -1.5, 0.375  # the ends of what an interval can tell apart
 _MAX_PERCENT = 60
+_WIDE = 3.2
 _SHOWN_E = (0.01, 1e6)
 _OTHERS: dict[Against, tuple[str, Line]] = {
-    "naive": ("naive forecast", style.NAIVE),
     "previous": ("version before", style.OTHER),
     "challenger": ("challenger", style.CHALLENGER),
+    "naive": ("naive forecast", style.NAIVE),
 }
 
 
@@ -46,22 +47,22 @@ def scores(report: LiveReport) -> Chart | None:
     def draw(canvas: Canvas) -> None:
         axes = canvas.axes(["live version", *(label for label, _ in others.values())])
         times = _times(weeks)
-        lines = {"live": ("live version", style.VERSION), **others}
-        for name, (label, line) in reversed(lines.items()):
+        lines = {"live": ("live version", style.VERSION), **others}  # naive last: its dots hide least
+        for name, (label, line) in lines.items():
             found = [getattr(week, name) for week in weeks]
             values = [np.nan if score is None else score.score for score in found]
+            is_live = name == "live"  # it is drawn first and wide, so that it shows below lines that coincide with it
             axes.plot(
                 *_break_at_gaps(times, values),
                 marker=line.marker,
-                markersize=4,
+                markersize=8 if is_live else 5,
+                markeredgecolor=style.SURFACE.light,
                 label=label,
-                zorder=3 if name == "live" else 2,
-                **line.options(),
+                **(line._replace(width=_WIDE) if is_live else line).options(cased=not is_live),
             )
         axes.set_ylabel("score of the week (0 to 1)")
         _finish(axes, times)
-        handles = dict(zip(reversed(lines), axes.get_legend_handles_labels()[0], strict=True))
-        canvas.legend(axes, [handles[name] for name in lines])
+        canvas.legend(axes)
         texts = [
             f"Week of {week.start:%Y-%m-%d}, {week.live.num_posts} posts: live {week.live.score:.4f}, "
             f"naive {week.naive.score:.4f}"
@@ -159,7 +160,7 @@ def evidence(report: LiveReport) -> Chart | None:
                 markersize=4,
                 markevery=max(len(weeks) // 6, 1),
                 label=label,
-                **line.options(),
+                **line.options(cased=True),
             )
         axes.set_yscale("log")
         axes.yaxis.set_major_formatter(lambda value, _: f"{value:,.0f}" if value >= 1 else f"{value:g}")

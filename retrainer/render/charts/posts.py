@@ -169,7 +169,7 @@ def drift(found: Sequence[Drift]) -> Chart | None:
         return None
 
     def draw(canvas: Canvas) -> None:
-        axes = canvas.axes(left=160, right=120)
+        axes = canvas.rows_axes([_DRIFT_NAMES[one.kind] for one in shown], right=120)
         values = [max(one.evidence or 0.0, 1.0) for one in shown]
         threshold = shown[0].threshold
         for index, (one, value) in enumerate(zip(shown, values, strict=True)):
@@ -188,10 +188,6 @@ def drift(found: Sequence[Drift]) -> Chart | None:
         axes.set_xlim(0.8, max(threshold * 3, min(max(values), threshold * 100) * 1.5))
         axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
         axes.set_xticks([], minor=True)
-        axes.set_yticks(range(len(shown)), [_DRIFT_NAMES[one.kind] for one in shown])
-        axes.tick_params(axis="y", labelcolor=style.TEXT.light)
-        axes.set_ylim(len(shown) - 0.5, -0.5)
-        axes.grid(visible=False, axis="y")
         axes.set_xlabel(f"evidence of a change (alarm from {threshold:,.0f}, dashed)")
         canvas.hover_rows(axes, [one.sentence for one in shown])
 

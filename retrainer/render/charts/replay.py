@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from retrainer.escapes import visible
 from retrainer.evaluation.bootstrap import score_interval
 from retrainer.model_types import get_model_type
 from retrainer.model_types.base import evenly_spaced
@@ -14,6 +15,8 @@ from retrainer.render.charts.chart import Chart, Table
 from retrainer.render.charts.times import format_axis, naive_utc
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
     from retrainer.render.charts.canvas import Canvas
@@ -32,12 +35,12 @@ def scores(report: ReplayReport) -> Chart | None:
     if not policies:
         return None
     window = _window(max(len(policy.live) for policy in policies if policy.live is not None))
-    lines = dict(zip((policy.policy.name for policy in policies), style.series_lines(len(policies)), strict=True))
+    lines = dict(zip(_labels(policies), style.series_lines(len(policies)), strict=True))
 
     def draw(canvas: Canvas) -> None:
         axes = canvas.axes([*lines, "naive forecast"])
-        for index, policy in enumerate(policies):
-            live, line = policy.live, lines[policy.policy.name]
+        for index, (policy, (label, line)) in enumerate(zip(policies, lines.items(), strict=True)):
+            live = policy.live
             if live is None:
                 continue
             times, low, high = _band(report, live.rows, live.figures)
@@ -51,15 +54,15 @@ def scores(report: ReplayReport) -> Chart | None:
                 markersize=5,
                 markeredgecolor=style.SURFACE.light,
                 markevery=(index * step // len(policies), step),
-                label=policy.policy.name,
-                **line.options(),
+                label=label,
+                **line.options(cased=index > 0),
             )
         first = policies[0].live
         if first is not None:
             axes.plot(
                 *_moving_score(report, first.rows, first.naive_figures),
                 label="naive forecast",
-                **style.NAIVE.options(),
+                **style.NAIVE.options(cased=True),
             )
         axes.set_ylabel(f"score of {window} posts (0 to 1)")
         axes.set_xlabel("time of the posts (UTC)")
@@ -82,13 +85,12 @@ def scores(report: ReplayReport) -> Chart | None:
 
 def promotions(report: ReplayReport) -> Chart | None:
     """Return when each policy promoted a version; None without policies."""
-    names = [policy.policy.name for policy in report.policies]
+    names = [_name(policy) for policy in report.policies]
     if not names:
         return None
 
     def draw(canvas: Canvas) -> None:
-        longest = max(len(f"{name} ({policy.promotions})") for name, policy in zip(names, report.policies, strict=True))
-        axes = canvas.axes(left=min(24 + 7.0 * longest, 220))
+        axes = canvas.rows_axes(names, right=60)
         for index, (policy, line) in enumerate(zip(report.policies, style.series_lines(len(names)), strict=True)):
             times = naive_utc([step.at for step in policy.steps if step.promoted])
             axes.plot(
@@ -100,21 +102,27 @@ def promotions(report: ReplayReport) -> Chart | None:
                 markeredgewidth=2,
                 color=line.colour.light,
             )
-        labels = [f"{name} ({policy.promotions})" for name, policy in zip(names, report.policies, strict=True)]
-        axes.set_yticks(range(len(names)), labels)
-        axes.set_ylim(len(names) - 0.5, -0.5)
-        axes.set_xlabel("promotions (UTC)")
+            axes.annotate(
+                str(policy.promotions),
+                (1.02, index),
+                xycoords=("axes fraction", "data"),
+                va="center",
+                fontsize=style.SMALL,
+            )
+        axes.set_xlabel("time of the promotion (UTC); at the right, their number")
         axes.set_xlim(*_limits(report))
         format_axis(axes.xaxis)
-        canvas.hover_rows(axes, labels)
+        canvas.hover_rows(
+            axes, [f"{name}: {policy.promotions}" for name, policy in zip(names, report.policies, strict=True)]
+        )
 
     return Chart(
         "Promotions of each policy",
-        ", ".join(f"{policy.policy.name}: {policy.promotions}" for policy in report.policies) + ".",
+        ", ".join(f"{_name(policy)}: {policy.promotions}" for policy in report.policies) + ".",
         Table(
             ("Policy", "Trainings", "Promotions", "Wrong in hindsight"),
             [
-                (policy.policy.name, str(policy.trainings), str(policy.promotions), str(policy.reversed_promotions))
+                (_name(policy), str(policy.trainings), str(policy.promotions), str(policy.reversed_promotions))
                 for policy in report.policies
             ],
             right=("Trainings", "Promotions", "Wrong in hindsight"),
@@ -124,6 +132,22 @@ def promotions(report: ReplayReport) -> Chart | None:
     )
 
 
+def _labels(policies: Sequence[PolicyReport]) -> list[str]:
+    """Return a label for each policy, which says whether its line is that of one before it."""
+    labels: list[str] = []
+    seen: dict[bytes, str] = {}
+    for policy in policies:
+        name, live = _name(policy), policy.live
+        key = b"" if live is None else live.rows.tobytes() + live.figures.tobytes()
+        labels.append(f"{name} (same as {seen[key]})" if key in seen else name)
+        seen.setdefault(key, name)
+    return labels
+
+
+def _name(policy: PolicyReport) -> str:
+    return visible(policy.policy.name)
+
+
 def _limits(report: ReplayReport) -> NDArray[np.datetime64]:
     margin = (report.end - report.start) / 80
     return naive_utc([report.start - margin, report.end + margin])
@@ -131,10 +155,10 @@ def _limits(report: ReplayReport) -> NDArray[np.datetime64]:
 
 def _row(policy: PolicyReport) -> tuple[str, ...]:
     if policy.live is None:
-        return policy.policy.name, "0", "-", "-", "-"
+        return _name(policy), "0", "-", "-", "-"
     score = policy.live.score
     return (
-        policy.policy.name,
+        _name(policy),
         f"{len(policy.live):,}",
         f"{score.value:.4f}",
         _interval(score),

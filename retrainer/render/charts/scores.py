@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 
+from retrainer.escapes import visible
 from retrainer.render.charts import style
 from retrainer.render.charts.chart import Chart, Table
 from retrainer.render.charts.times import format_axis, naive_utc
@@ -149,9 +150,10 @@ def intervals(title: str, rows: Sequence[ScoreInterval]) -> Chart | None:
     """
     if not rows:
         return None
+    rows = [row._replace(label=visible(row.label)) for row in rows]
 
     def draw(canvas: Canvas) -> None:
-        axes = canvas.axes(left=min(30 + 7.0 * max(len(row.label) for row in rows), 260), right=70)
+        axes = canvas.rows_axes([row.label for row in rows], right=70)
         for index, row in enumerate(rows):
             colour = row.line.colour.light
             if row.interval is not None:
@@ -169,11 +171,6 @@ def intervals(title: str, rows: Sequence[ScoreInterval]) -> Chart | None:
         ends = [end for row in rows for end in (row.score, *(row.interval or ()))]
         margin = max((max(ends) - min(ends)) * _SCORE_MARGIN, 0.01)
         axes.set_xlim(max(min(ends) - margin, -0.01), min(max(ends) + margin, 1.01))
-        axes.set_ylim(len(rows) - 0.5, -0.5)
-        axes.set_yticks(range(len(rows)), [row.label for row in rows])
-        axes.tick_params(axis="y", labelcolor=style.TEXT.light)
-        axes.grid(visible=False, axis="y")
-        axes.grid(visible=True, axis="x")
         axes.locator_params(axis="x", nbins=5)
         axes.set_xlabel("score, with 95% interval (0 to 1)")
         canvas.hover_rows(axes, [f"{row.label}: {row.score:.4f}, {_interval(row)}" for row in rows])

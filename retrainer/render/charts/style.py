@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+_CASING = 0.8
 WIDTH = 600  # of a chart, in pixels at its natural size
 HEIGHT = 260
 PIXELS_PER_INCH = 72  # so that matplotlib's points are pixels
@@ -32,11 +33,12 @@ class Colour(NamedTuple):
     dark: str
 
 
-TEXT = Colour("text", "#22292f", "#e6eaee")
-MUTED = Colour("muted", "#5c6670", "#a3adb8")
-AXIS = Colour("axis", "#8b959f", "#7a858f")
-GRID = Colour("grid", "#dfe4e9", "#333d47")
-SURFACE = Colour("surface", "#ffffff", "#161b21")
+# As on the pages: ink, faint, strong line, line, paper.
+TEXT = Colour("text", "#1a2028", "#e3e7ec")
+MUTED = Colour("muted", "#586270", "#a2adba")
+AXIS = Colour("axis", "#8a94a1", "#76818f")
+GRID = Colour("grid", "#dde2e8", "#303843")
+SURFACE = Colour("surface", "#ffffff", "#13171c")
 
 BLUE = Colour("blue", "#0072b2", "#5db2ec")
 VERMILION = Colour("vermilion", "#d55e00", "#ff9457")
@@ -73,16 +75,25 @@ class Line(NamedTuple):
     width: float = 1.8
     marker: str = "o"
 
-    def options(self) -> dict[str, Any]:
-        """Return the options of `Axes.plot`, without markers."""
-        return {"color": self.colour.light, "linestyle": self.dashes, "linewidth": self.width}
+    def options(self, *, cased: bool = False) -> dict[str, Any]:
+        """Return the options of `Axes.plot`, without markers.
+
+        Args:
+            cased: with a light edge, so that a line on top of another is seen without colours too.
+        """
+        found: dict[str, Any] = {"color": self.colour.light, "linestyle": self.dashes, "linewidth": self.width}
+        if cased:
+            from matplotlib.patheffects import withStroke  # noqa: PLC0415  slow to import
+
+            found["path_effects"] = [withStroke(linewidth=self.width + 2 * _CASING, foreground=SURFACE.light)]
+        return found
 
 
 # What is drawn often looks the same everywhere. Where lines coincide, the gaps of the upper one show the lower one.
 VERSION = Line(BLUE, SOLID, 2.0, "o")
 OTHER = Line(VERMILION, (0, (6, 3)), 1.8, "s")
 CHALLENGER = Line(GREEN, (0, (8, 3, 2, 3)), 1.8, "^")
-NAIVE = Line(MUTED, (0, (1.5, 2)), 1.8, "D")
+NAIVE = Line(MUTED, (0, (1.6, 2.6)), 1.8, "D")
 
 _DASHES: tuple[Dashes, ...] = (
     SOLID,

@@ -9,6 +9,7 @@ import re
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree as ET
 
+from retrainer.escapes import visible_lines
 from retrainer.render.charts import style
 
 if TYPE_CHECKING:
@@ -77,7 +78,7 @@ def _label(root: ET.Element, element_id: str, tag: str, text: str, place: int) -
 
 def _convert(drawn: bytes, key: str) -> ET.Element:
     """Return the root of an SVG without styles, namespaces, unused groups and IDs."""
-    root = ET.fromstring(drawn)  # noqa: S314  matplotlib wrote it just now
+    root = ET.fromstring(visible_lines(drawn.decode()))  # noqa: S314  matplotlib wrote it just now
     for parent in list(root.iter()):
         for child in [one for one in parent if one.tag in _DROPPED_TAGS]:
             parent.remove(child)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from retrainer.escapes import visible
 from retrainer.model_types import get_model_type
 from retrainer.render.charts import style
 from retrainer.render.charts.chart import Chart, Table
@@ -27,7 +28,7 @@ def trials(report: StudyReport) -> Chart | None:
     if not complete:
         return None
     metric = next(one for one in get_model_type(plan.model_type).metrics if one.key == METRIC_KEYS[plan.metric])
-    names = [algorithm.name for algorithm in plan.algorithms]
+    names = [visible(algorithm.name) for algorithm in plan.algorithms]
     best = [complete[0]]
     for trial in complete[1:]:
         is_better = plan.improvement(_value(best[-1]), _value(trial)) > 0
@@ -60,7 +61,7 @@ def trials(report: StudyReport) -> Chart | None:
     rows = [
         (
             str(trial.number),
-            str(trial.algorithm),
+            visible(str(trial.algorithm)),
             metric.format(trial.value),
             "-" if trial.standard_error is None else f"{trial.standard_error:.4f}",
         )
@@ -83,7 +84,7 @@ def trials(report: StudyReport) -> Chart | None:
 
 def _draw_trials(axes: Axes, complete: list[TrialResult], names: list[str]) -> None:
     for name, line in zip(names, style.series_lines(len(names)), strict=True):
-        chosen = [trial for trial in complete if trial.algorithm == name]
+        chosen = [trial for trial in complete if visible(str(trial.algorithm)) == name]
         axes.errorbar(
             [trial.number for trial in chosen],
             [_value(trial) for trial in chosen],

@@ -108,7 +108,9 @@ def _limits(values: NDArray[np.float64], steps: int) -> NDArray[np.float64]:
 def _cell(place: tuple[float, float], width: float, colour: str) -> Rectangle:
     from matplotlib import patches  # noqa: PLC0415  slow to import
 
-    return patches.Rectangle(place, width, 1, facecolor=colour, edgecolor=style.SURFACE.light, linewidth=1)
+    return patches.Rectangle(
+        place, width, 1, facecolor=colour, edgecolor=style.SURFACE.light, linewidth=1, clip_on=False
+    )
 
 
 def _draw_legend(canvas: Canvas, labels: list[str], what: str) -> None:

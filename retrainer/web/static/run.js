@@ -11,6 +11,17 @@
     if (element && element.textContent !== text) element.textContent = text;
   };
 
+  const elapsed = document.querySelector("[data-elapsed]");
+  const words = (seconds) => {
+    const minutes = Math.floor(seconds / 60);
+    if (minutes >= 60) return `${Math.floor(minutes / 60)} h ${minutes % 60} min`;
+    return minutes ? `${minutes} min ${Math.floor(seconds % 60)} s` : `${Math.floor(seconds)} s`;
+  };
+  const loaded = performance.now();
+  const timer = window.setInterval(() => {
+    setText(elapsed, words(Number(elapsed.dataset.elapsed) + (performance.now() - loaded) / 1000));
+  }, 1000);
+
   source.addEventListener("run", (event) => {
     const run = JSON.parse(event.data);
     setText(state, run.state);
@@ -30,6 +41,7 @@
   });
   source.addEventListener("end", () => {
     source.close();
+    window.clearInterval(timer);
     window.location.reload();
   });
 })();

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from retrainer.live.ab_tests import ABTestState
+    from retrainer.live.error_interval import ErrorInterval
     from retrainer.live.report import LiveReport
     from retrainer.live.summary import ComparisonReport
     from retrainer.model_types import ModelTypeName
@@ -30,17 +31,8 @@ if TYPE_CHECKING:
     from retrainer.web.site import Visit
 
 SHOWN_TESTS = 20
-COMPARISON_HEADERS = (
-    "Against",
-    "Posts",
-    "Score",
-    "Its score",
-    "CRPS",
-    "Its CRPS",
-    "E worse",
-    "E better",
-    "Error",
-)
+COMPARISON_HEADERS = ("Against", "Posts", "Score", "Its score", "CRPS", "Its CRPS", "E worse", "E better", "Live error")
+_LARGE = 1_000_000  # of e-values
 
 
 @dataclass(frozen=True)
@@ -129,10 +121,23 @@ def _cells(one: ComparisonReport) -> tuple[str, ...]:
         score(one.other.score if one.other else None),
         live_text.format_crps(one.live),
         live_text.format_crps(one.other),
-        live_text.format_evidence(one.e_worse),
-        live_text.format_evidence(one.e_better),
-        NOTHING if one.error is None else live_text.format_error(one.error),
+        _format_evidence(one.e_worse),
+        _format_evidence(one.e_better),
+        NOTHING if one.error is None else _describe_error(one.error),
     )
+
+
+def _format_evidence(value: float) -> str:
+    if value >= _LARGE:
+        return f"over {_LARGE:,}"
+    return f"{value:.2g}" if value < 1 else f"{value:,.0f}"
+
+
+def _describe_error(interval: ErrorInterval) -> str:
+    """Return by how much the error is smaller or larger, such as `at least 8% smaller`."""
+    if not interval.is_known:
+        return "not known yet"
+    return interval.describe().removesuffix(" than").removesuffix(" of")
 
 
 def live(visit: Visit) -> Page:

@@ -168,7 +168,7 @@ def _gather_model(
         runs=runs[:LAST_RUNS],
         next_post=next_post,
         intervals=scores.intervals(f"{name.capitalize()}: scores on the same posts, with 95% intervals", shown),
-        history=scores.history(name, runs, changes),
+        history=scores.history(name, runs, changes, registry.naive_scores(runs)),
     )
 
 

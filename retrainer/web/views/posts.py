@@ -124,13 +124,13 @@ def gather_posts(project: Project, now: datetime, model_types: Sequence[ModelTyp
         staleness=describe_staleness(activity.freshness) if activity.freshness else None,
         charts=[chart for chart in drawn if chart],
         quality=measure_quality(loaded, activity.freshness) if len(loaded) else [],
-        drift=[_gather_drift(project, model_type, now) for model_type in model_types],
+        drift=[_gather_drift(project, model_type, now, loaded) for model_type in model_types],
         latest=latest[::-1],
     )
 
 
-def _gather_drift(project: Project, model_type: ModelTypeName, now: datetime) -> DriftView:
-    found = [one for one in measure_drift(project, model_type, now) if one.kind in CONCERNS[model_type]]
+def _gather_drift(project: Project, model_type: ModelTypeName, now: datetime, posts: pd.DataFrame) -> DriftView:
+    found = [one for one in measure_drift(project, model_type, now, posts) if one.kind in CONCERNS[model_type]]
     chart = charts.drift(found)
     title = f"Have the posts changed since the live {model_type} version was trained?"
     return DriftView(model_type, found, chart and replace(chart, title=title))

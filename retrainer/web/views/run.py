@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from retrainer.model_types import get_model_type
-from retrainer.web.rendering import Page
+from retrainer.web.rendering import Page, name_stream
 from retrainer.web.run_log import RunLog, read_run_log
 from retrainer.web.specs import page
 from retrainer.web.views.run_steps import RunRecord, Step, trace_steps
@@ -67,9 +67,10 @@ class RunView:
 def run(visit: Visit) -> Page:
     """Return the page of the run that the address names."""
     view = find_run(visit.site, visit.path["run_id"], visit.stream, visit.now)
-    return Page(
-        "run.html", f"Run {view.run.run_id}", {"view": view, "state": describe_state(view)}, "/runs", visit.stream
-    )
+    elapsed = max((visit.now - view.run.started_at).total_seconds(), 0.0)
+    values = {"view": view, "state": describe_state(view), "elapsed": elapsed}
+    stream = name_stream(visit, view.run.stream)
+    return Page("run.html", f"Run {view.run.run_id}", values, "/runs", stream)
 
 
 def find_run(site: Site, name: str, stream: str | None, now: datetime) -> RunView:

@@ -15,7 +15,7 @@ from retrainer.model_types.base import Origins, silences, utc_times
 from retrainer.pipeline.loading import load_forecasts
 from retrainer.render.charts import importance, results
 from retrainer.render.ledger import describe_event, describe_reason, flatten_options
-from retrainer.web.rendering import Page
+from retrainer.web.rendering import Page, name_stream
 from retrainer.web.specs import page
 from retrainer.web.views.likeness import TextPair, pair_texts
 from retrainer.web.views.scores import MetricTable, metric_table
@@ -107,7 +107,8 @@ def version(visit: Visit) -> Page:
     project, found = visit.site.streams.find_version(visit.path["version_id"], visit.stream)
     importances = visit.site.versions.importance(found)
     view = gather_version(project, found, importances, visit.query.get("evaluation"))
-    return Page("version.html", f"Version {found.version_id}", {"view": view}, "/versions", stream=visit.stream)
+    stream = name_stream(visit, found.stream)
+    return Page("version.html", f"Version {found.version_id}", {"view": view}, "/versions", stream)
 
 
 def gather_version(
