@@ -44,7 +44,7 @@ def changed_from(posts: pd.DataFrame, row: int) -> pd.DataFrame:
     """Return the posts with another id, time, text and counts from a row on."""
     changed = posts.copy()
     later = changed.index >= row
-    shift = pd.to_timedelta(range(1, int(later.sum()) + 1), unit="min")
+    shift = pd.to_timedelta(range(1, int(later.sum()) + 1), unit="h")
     changed.loc[later, "created_at"] = changed.loc[later, "created_at"] + shift
     changed.loc[later, "post_id"] = [f"other-{number}" for number in range(int(later.sum()))]
     changed.loc[later, "content"] = [f"nothing of what was said before, {number}" for number in range(int(later.sum()))]
@@ -54,17 +54,19 @@ def changed_from(posts: pd.DataFrame, row: int) -> pd.DataFrame:
 
 
 @pytest.mark.parametrize(
-    ("model_type", "algorithms"), [("timing", ("baseline", "tunable")), ("content", ("baseline",))]
+    ("model_type", "algorithms", "metric"),
+    [("timing", ("baseline", "tunable"), "crps"), ("content", ("baseline",), "overall_score")],
 )
 def test_changing_every_test_post_leaves_each_trial_as_it_is_bit_for_bit(
-    model_type: str, algorithms: tuple[str, ...], tmp_path: Path, tunable: Plugins
+    model_type: str, algorithms: tuple[str, ...], metric: str, tmp_path: Path, tunable: Plugins
 ) -> None:
     posts = sample_posts()
     posts = posts[posts["content"].notna()].reset_index(drop=True)  # the same are test posts for both types
     test_posts = len(posts) - int(len(posts) * 0.8)
 
     def tune_on(name: str, posts: pd.DataFrame) -> TuningResult:
-        return tuned(with_posts(tmp_path / name, posts), model_type=model_type, algorithms=algorithms, trials=3)
+        project = with_posts(tmp_path / name, posts)
+        return tuned(project, model_type=model_type, algorithms=algorithms, metric=metric, trials=3)
 
     before = tune_on("before", posts)
     after = tune_on("after", changed_from(posts, len(posts) - test_posts))
@@ -73,8 +75,8 @@ def test_changing_every_test_post_leaves_each_trial_as_it_is_bit_for_bit(
     assert before.outcome is not None
     assert after.outcome is not None
     assert before.outcome.held_back == after.outcome.held_back
-    # The last training post belongs to the held-back fold: it changes the plan, and no trial.
-    held_back = tune_on("held back", changed_from(posts, len(posts) - test_posts - 1))
+    # The last training posts are the held-back fold: they change the plan, and no trial.
+    held_back = tune_on("held back", changed_from(posts, before.report.summary.plan.held_back.start))
     assert values(held_back) == values(before)
     assert held_back.report.summary.plan != before.report.summary.plan
     # An earlier one is forecast by a fold, or trained on.
