@@ -263,8 +263,10 @@ def test_equal_options_are_scored_once(five_hours: Project, tunable: Plugins, tm
     space = '{"hours": trial.suggest_categorical("hours", [5.0, 30.0])}'
     tunable.add("binary", tunable_algorithm("binary", train=train, space=space))
     result = tuned(five_hours, algorithms=("binary",), trials=8)
+    assert result.outcome is not None
     assert result.report.summary.counts == {"complete": 8}
     assert len({trial.value for trial in result.report.trials}) == 2
+    assert [trial.number for trial in result.report.trials if trial.same_as is None] == [0, result.outcome.winner]
     assert all(len(trial.fold_values) == 2 for trial in result.report.trials)
     # Both on two folds and on the held-back one, and the winner once more by its run.
     assert sorted(calls.read_text().split()) == ["30.0"] * 3 + ["5.0"] * 4
@@ -340,6 +342,25 @@ def test_studies_are_listed_and_read(five_hours: Project) -> None:
     assert read_study(five_hours, study.name) == result.report
     with pytest.raises(UsageError, match=f"Did you mean '{study.name}'"):
         read_study(five_hours, study.name[:-1])
+
+
+def test_each_stream_has_studies_of_its_own(five_hours: Project) -> None:
+    other = five_hours.for_stream("other")
+    other.posts.add(regular_posts(200), NOW)
+    name = tuned(other, trials=2).report.summary.name
+    assert name.startswith("other_timing_")
+    assert list_studies(five_hours) == []
+    assert [study.name for study in list_studies(other)] == [name]
+
+
+def test_trials_forecast_from_where_a_run_would(five_hours: Project) -> None:
+    configure(five_hours.folder, origin="clock")
+    project = open_project(five_hours.folder)
+    result = tuned(project, trials=2, metric="crps")
+    assert result.report.summary.plan.origin == "clock"
+    default = result.report.summary.default
+    assert default is not None
+    assert default.value == pytest.approx(27.5, abs=0.2)  # 30 hours, where the next post is 2.5 hours away on average
 
 
 def test_an_algorithm_without_a_search_space_is_an_error(five_hours: Project, tunable: Plugins) -> None:
