@@ -168,8 +168,8 @@ def _draw_version(
         return charts
     latest = evaluations[0]
     intervals = loading.load_score_intervals(project, version, latest)
-    reliability = loading.load_reliability(project, version, latest) or []
-    return [*results.of_recorded(latest, intervals, reliability), *charts]
+    forecasts = loading.load_forecasts(project, version, latest)
+    return [*results.of_recorded(latest, intervals, forecasts), *charts]
 
 
 def _find(

@@ -183,7 +183,12 @@ class ForeignPostStore(PostStore):
         """Measure how many posts of a stream there are, and how many arrive."""
         times = self._load_times(now)
         first = None if times.empty else times.iloc[0].to_pydatetime()
-        return measure_activity(times, first, lambda until: int(times.searchsorted(pd.Timestamp(until), "right")), now)
+
+        def count(after: datetime, until: datetime) -> int:
+            low, high = (int(times.searchsorted(pd.Timestamp(time), "right")) for time in (after, until))
+            return high - low
+
+        return measure_activity(times, first, len(times), count, now)
 
     def list_posts(self, since: datetime | None, until: datetime, limit: int) -> tuple[list[Post], int]:
         """Return the latest posts of a stream in a period, like `PostStore.list_posts`."""

@@ -85,27 +85,30 @@ def measure_freshness(times: pd.Series[Any], now: datetime) -> Freshness | None:
 
 
 def measure_activity(
-    times: pd.Series[Any], first: datetime | None, count: Callable[[datetime], int], now: datetime
+    times: pd.Series[Any],
+    first: datetime | None,
+    total: int,
+    count: Callable[[datetime, datetime], int],
+    now: datetime,
 ) -> PostsActivity:
-    """Count the posts, and compare the recent rate with the usual one.
+    """Compare the recent rate of posts with the usual one.
 
     Args:
         times: when the latest posts were created, for `measure_freshness`.
         first: when the first post was created; None without posts.
-        count: returns the number of posts up to a time.
+        total: the number of posts up to now.
+        count: returns the number of posts after a time, up to another one: the few of some weeks.
         now: the time, UTC.
     """
-    total = count(now)
     freshness = measure_freshness(times, now)
     if first is None or freshness is None:
         return PostsActivity(total, None, 0.0, None)
     recent_start = now - timedelta(days=RECENT_DAYS)
     usual_end = min(recent_start, freshness.newest_at)
     usual_start = usual_end - timedelta(days=USUAL_DAYS)
-    before_recent = count(recent_start)
     days = (usual_end - max(first, usual_start)) / timedelta(days=1)
-    usual = (before_recent - count(usual_start)) / days if days >= 1 else None
-    return PostsActivity(total, freshness, (total - before_recent) / RECENT_DAYS, usual)
+    usual = count(usual_start, recent_start) / days if days >= 1 else None
+    return PostsActivity(total, freshness, count(recent_start, now) / RECENT_DAYS, usual)
 
 
 def _longest_usual(gaps: npt.NDArray[np.int64]) -> timedelta | None:

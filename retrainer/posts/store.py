@@ -272,7 +272,15 @@ class PostStore:
         with self._database.read() as session:
             first = session.scalar(sa.select(sa.func.min(Post.created_at)).where(Post.stream == self.stream))
         latest = self._load_times(now, MAX_GAPS + 1)
-        return measure_activity(latest, first, self.count, now)
+        return measure_activity(latest, first, self.count(now), self._count_between, now)
+
+    def _count_between(self, after: datetime, until: datetime) -> int:
+        """Count the posts of a stream after a time, up to another one."""
+        query = sa.select(sa.func.count()).where(
+            Post.stream == self.stream, Post.created_at > after, Post.created_at <= until
+        )
+        with self._database.read() as session:
+            return session.scalar(query) or 0
 
     def _load_times(self, until: datetime, limit: int | None = None) -> pd.Series[Any]:
         """Return when the latest posts up to a time were created, in order."""

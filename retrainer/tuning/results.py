@@ -34,6 +34,7 @@ class TrialResult:
         seconds: how long it took; None while it runs.
         is_default: whether these are the configured options of the algorithm.
         error: why it failed, in one line.
+        same_as: the number of an earlier trial with the same options, whose values it has at no cost; None for most.
     """
 
     number: int
@@ -48,6 +49,7 @@ class TrialResult:
     seconds: float | None = None
     is_default: bool = False
     error: str | None = None
+    same_as: int | None = None
 
 
 @dataclass(frozen=True)

@@ -208,7 +208,8 @@ def best_trial(plan: StudyPlan, trials: Sequence[TrialResult]) -> TrialResult | 
 
     If the cost is an objective, it is the best of those that cost no more than the configured options.
     """
-    complete = [trial for trial in trials if trial.state == "complete" and trial.value is not None]
+    # The values of an earlier trial come at no cost, which says nothing of what they would cost.
+    complete = [trial for trial in trials if trial.state == "complete" and trial.same_as is None]
     default = default_trial(plan, trials)
     if plan.cost_objective and default is not None:
         complete = [trial for trial in complete if trial.cost_usd <= default.cost_usd]
@@ -261,6 +262,7 @@ def trial_result(trial: FrozenTrial) -> TrialResult:
         seconds=None if duration is None else duration.total_seconds(),
         is_default=attributes.get(DEFAULT_OF) is not None,
         error=attributes.get(ERROR),
+        same_as=attributes.get(SAME_AS),
     )
 
 

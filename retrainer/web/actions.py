@@ -9,7 +9,7 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Route
 
 from retrainer.errors import ProductionChanged, RetrainerError
-from retrainer.web.changes import CHANGES, Change, ChangeRequest, Confirmation
+from retrainer.web.changes import CHANGES, Change, ChangeRequest
 from retrainer.web.forms import read_form
 from retrainer.web.pages import (
     PageResponse,
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.responses import Response
 
+    from retrainer.web.changes import Confirmation, Done
     from retrainer.web.sessions import Session
 
 
@@ -54,12 +55,16 @@ async def _carry_out(
 ) -> Response:
     site = get_site(request)
     wanted = ChangeRequest(site, target, form, datetime.now(UTC))
+
+    def carry_out() -> tuple[Done, str | None]:
+        return change.carry_out(wanted), wanted.name_stream()
+
     try:
-        done = await site.threads.run("change", change.carry_out, wanted)
+        done, stream = await site.threads.run("change", carry_out)
     except ProductionChanged as error:
         return await _confirmation(request, change, target, session, error)
     session.notices.append(done.message)
-    return see(address_of(done.address, stream=target.get("stream")))
+    return see(address_of(done.address, stream=stream))
 
 
 async def _confirmation(
@@ -67,7 +72,11 @@ async def _confirmation(
 ) -> Response:
     site = get_site(request)
     wanted = ChangeRequest(site, target, {}, datetime.now(UTC))
-    confirmation: Confirmation = await site.threads.run("inspect", change.confirm, wanted)
+
+    def confirm() -> tuple[Confirmation, str | None]:
+        return change.confirm(wanted), wanted.name_stream()
+
+    confirmation, stream = await site.threads.run("inspect", confirm)
     values = {
         "confirmation": confirmation,
         "csrf": session.csrf,
@@ -75,7 +84,7 @@ async def _confirmation(
         "back": "/overview",
         "problem": problem,
     }
-    made = Page("action.html", confirmation.heading, values, stream=target.get("stream"))
+    made = Page("action.html", confirmation.heading, values, stream=stream)
     return PageResponse(render(request, made), problem.http_status if problem else 200)
 
 

@@ -123,6 +123,16 @@ class ChangeRequest:
             raise UsageError(invalid_value("type", name or "", choices))
         return self.site.streams.choose(self.target.get("stream")), parse_model_type(name)
 
+    def name_stream(self) -> str | None:
+        """Return the stream that the addresses of pages name; None if the project has only one.
+
+        Raises:
+            UsageError, UnknownName: what is to be changed does not exist.
+        """
+        if "stream" in self.target:
+            return self.target["stream"]
+        return self.find_version()[0].stream if len(self.site.project.list_streams()) > 1 else None
+
     def reason(self, default: str) -> str:
         """Return the reason for the record."""
         return self.form.get("reason", "").strip() or default

@@ -42,6 +42,8 @@ MAX_BYTES = 2_000_000
 # Quotes and brackets in attributes are escaped, so none ends the match early.
 _LINK_TO_PAGE = re.compile(r'<a [^>]*?href="(/[^"?]*)([^"]*)"[^>]*>(.*?)</a>', re.DOTALL)
 _IDS = re.compile(r' (id|aria-labelledby|aria-describedby)="([^"]*)"')
+_SECTION = re.compile(r'<section aria-labelledby="[^"]*">')
+_LABEL = re.compile(r' aria-label="([^"]*)"')
 _REFERENCE = re.compile(r'( href="#|url\(#)')
 _HEADING = re.compile(r"<(/?)h([2-5])\b")
 _DATA = re.compile(r'<details class="data">.*?</details>', re.DOTALL)
@@ -129,9 +131,17 @@ def fit(html: str, max_bytes: int = MAX_BYTES) -> bytes:
     return content
 
 
-def _part_of(page: Markup, prefix: str) -> Markup:
-    """Return the content of a page as a part of the report: its headings one level down, its IDs with a prefix."""
-    html = _IDS.sub(lambda found: f' {found[1]}="{" ".join(f"{prefix}-{name}" for name in found[2].split())}"', page)
+def _part_of(page: Markup, prefix: str, about: str) -> Markup:
+    """Return the content of a page as a part of the report, which has several of the same kind.
+
+    Args:
+        page: the content.
+        prefix: of its IDs.
+        about: what tells the part from others, for the names of its regions; its sections are no regions.
+    """
+    html = _SECTION.sub("<section>", page)
+    html = _LABEL.sub(rf' aria-label="\g<1> ({about})"', html)
+    html = _IDS.sub(lambda found: f' {found[1]}="{" ".join(f"{prefix}-{name}" for name in found[2].split())}"', html)
     html = _REFERENCE.sub(rf"\g<1>{prefix}-", html)
     return Markup(_HEADING.sub(lambda found: f"<{found[1]}h{int(found[2]) + 1}", html))  # noqa: S704  it was Markup
 

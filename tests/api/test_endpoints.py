@@ -266,7 +266,6 @@ def test_promote_and_roll_back(two_versions: tuple[str, str], serve: Serve, fold
         ("/models/predict/timing?next=1000", 422, "next: invalid value '1000'"),
         ("/nothing", 404, "not found"),
         ("/models/promote/x", 405, "method not allowed"),
-        ("/docs", 404, "not found"),
     ],
 )
 def test_invalid_requests(path: str, status: int, message: str, bad_input_server: Server) -> None:

@@ -11,11 +11,13 @@ import pytest
 
 from retrainer.web.report import MAX_BYTES, fit
 from tests.conftest import NOW, open_project, regular_posts
+from tests.plugins_for_tests import timing_algorithm
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.command_line import Runner
+    from tests.plugins_for_tests import Plugins
 
 MARKUP = "<script>alert(1)</script>"
 
@@ -152,6 +154,26 @@ def test_train_writes_the_report_of_all_its_types(retrainer: Runner, folder: Pat
     assert_is_alone(html)
     assert "Timing on live posts" in html
     assert "Content on live posts" in html
+
+
+@pytest.mark.usefixtures("trained")
+def test_the_report_is_also_written_if_nothing_is_due(retrainer: Runner, folder: Path) -> None:
+    retrainer("train", "timing")
+    assert retrainer("train", "timing", "--if-due", "--report", "idle.html").code == 0
+    assert_is_alone((folder / "idle.html").read_text())
+
+
+@pytest.mark.usefixtures("project")
+def test_a_version_whose_algorithm_is_missing_is_reported_by_what_is_recorded(
+    retrainer: Runner, folder: Path, plugins: Plugins
+) -> None:
+    plugins.add("steady", timing_algorithm("steady", 5.0))
+    assert retrainer("train", "timing", "--algorithm", "steady", env=plugins.environ).code == 0
+    assert retrainer("report").code == 0
+    html = (folder / "report.html").read_text()
+    assert_is_alone(html)
+    assert "steady_timing_" in html
+    assert "It cannot be loaded for now" in html
 
 
 @pytest.mark.usefixtures("project")

@@ -234,7 +234,7 @@ def test_a_version_holds_the_models_of_its_members(
     files = folder / "models" / "timing" / version
     assert (files / "last_gap" / "deep" / "hours.txt").exists()
     shown = retrainer("show", version, "--json", env=plugins.environ).json
-    assert shown["hyperparameters"] == {"members": {"baseline": {"window": 20}, "last_gap": {}}}
+    assert shown["hyperparameters"] == {"members": {"baseline": {"last_gaps": None, "window": 20}, "last_gap": {}}}
     assert {found["label"] for found in shown["importance"]} == {"baseline", "last_gap"}
 
     shutil.rmtree(files)

@@ -29,7 +29,7 @@ def test_a_project_on_sqlite_has_its_studies_beside_its_database(five_hours: Pro
     name = tuned(five_hours, trials=2).report.summary.name
     url = f"sqlite:///{five_hours.folder}/data/tuning.db"
     study = optuna.load_study(study_name=name, storage=url)  # as anybody else opens it
-    assert study.trials[0].user_attrs["options"] == {"hours": 20.0}
+    assert study.trials[0].user_attrs["options"] == {"hours": 30.0, "label": "none"}
     assert study.metric_names == ["overall_score"]
 
 

@@ -13,7 +13,8 @@ from retrainer.posts.sample import sample_posts
 from retrainer.project import create_project
 from retrainer.tuning.study import list_studies, read_study
 from tests.conftest import NOW, configure, open_project, regular_posts
-from tests.tuning.conftest import tunable_algorithm, tuned
+from tests.tuning.conftest import tuned
+from tests.tuning.tunable import tunable_algorithm
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -44,7 +45,7 @@ def changed_from(posts: pd.DataFrame, row: int) -> pd.DataFrame:
     """Return the posts with another id, time, text and counts from a row on."""
     changed = posts.copy()
     later = changed.index >= row
-    shift = pd.to_timedelta(range(1, int(later.sum()) + 1), unit="min")
+    shift = pd.to_timedelta(range(1, int(later.sum()) + 1), unit="h")
     changed.loc[later, "created_at"] = changed.loc[later, "created_at"] + shift
     changed.loc[later, "post_id"] = [f"other-{number}" for number in range(int(later.sum()))]
     changed.loc[later, "content"] = [f"nothing of what was said before, {number}" for number in range(int(later.sum()))]
@@ -54,17 +55,19 @@ def changed_from(posts: pd.DataFrame, row: int) -> pd.DataFrame:
 
 
 @pytest.mark.parametrize(
-    ("model_type", "algorithms"), [("timing", ("baseline", "tunable")), ("content", ("baseline",))]
+    ("model_type", "algorithms", "metric"),
+    [("timing", ("baseline", "tunable"), "crps"), ("content", ("baseline",), "overall_score")],
 )
 def test_changing_every_test_post_leaves_each_trial_as_it_is_bit_for_bit(
-    model_type: str, algorithms: tuple[str, ...], tmp_path: Path, tunable: Plugins
+    model_type: str, algorithms: tuple[str, ...], metric: str, tmp_path: Path, tunable: Plugins
 ) -> None:
     posts = sample_posts()
     posts = posts[posts["content"].notna()].reset_index(drop=True)  # the same are test posts for both types
     test_posts = len(posts) - int(len(posts) * 0.8)
 
     def tune_on(name: str, posts: pd.DataFrame) -> TuningResult:
-        return tuned(with_posts(tmp_path / name, posts), model_type=model_type, algorithms=algorithms, trials=3)
+        project = with_posts(tmp_path / name, posts)
+        return tuned(project, model_type=model_type, algorithms=algorithms, metric=metric, trials=3)
 
     before = tune_on("before", posts)
     after = tune_on("after", changed_from(posts, len(posts) - test_posts))
@@ -73,8 +76,8 @@ def test_changing_every_test_post_leaves_each_trial_as_it_is_bit_for_bit(
     assert before.outcome is not None
     assert after.outcome is not None
     assert before.outcome.held_back == after.outcome.held_back
-    # The last training post belongs to the held-back fold: it changes the plan, and no trial.
-    held_back = tune_on("held back", changed_from(posts, len(posts) - test_posts - 1))
+    # The last training posts are the held-back fold: they change the plan, and no trial.
+    held_back = tune_on("held back", changed_from(posts, before.report.summary.plan.held_back.start))
     assert values(held_back) == values(before)
     assert held_back.report.summary.plan != before.report.summary.plan
     # An earlier one is forecast by a fold, or trained on.
@@ -87,7 +90,11 @@ def test_better_options_are_found_and_promoted_by_the_ordinary_run(five_hours: P
     default, winner = result.report.summary.default, result.winner
     assert default is not None
     assert winner is not None
-    assert (default.number, default.options, default.params) == (0, {"hours": 20.0}, {"tunable.hours": 20.0})
+    assert (default.number, default.options, default.params) == (
+        0,
+        {"hours": 30.0, "label": "none"},
+        {"tunable.hours": 30.0},
+    )
     assert winner.value is not None
     assert default.value is not None
     assert winner.value > default.value + 0.7  # within six hours of every post
@@ -119,7 +126,7 @@ def test_a_tuned_candidate_passes_the_same_gate(five_hours: Project, tunable: Pl
 
 def test_options_that_are_worse_on_the_held_back_fold_are_not_kept(five_hours: Project, tunable: Plugins) -> None:
     # The folds know fewer posts than the held-back fold, on which every option but the configured one fails.
-    train = "hours = hours if len(posts) < 130 else 5.0 if hours == 20.0 else 90.0"
+    train = "hours = hours if len(posts) < 130 else 5.0 if hours == 30.0 else 90.0"
     tunable.add("flattering", tunable_algorithm("flattering", train=train))
     result = tuned(five_hours, algorithms=("flattering",), trials=15)
     assert result.outcome is not None
@@ -137,12 +144,12 @@ def test_crps_is_minimised(five_hours: Project) -> None:
     winner, default = result.winner, result.report.summary.default
     assert winner is not None
     assert default is not None
-    assert default.value == pytest.approx(15.0)
+    assert default.value == pytest.approx(25.0)
     assert winner.value == min(trial.value for trial in result.report.trials if trial.value is not None)
     assert result.outcome is not None
     assert result.outcome.held_back is not None
-    assert result.outcome.held_back.score_a == pytest.approx(15.0)
-    assert result.outcome.held_back.value == pytest.approx(15.0 - result.outcome.held_back.score_b)
+    assert result.outcome.held_back.score_a == pytest.approx(25.0)
+    assert result.outcome.held_back.value == pytest.approx(25.0 - result.outcome.held_back.score_b)
 
 
 def test_another_seed_gives_other_trials(five_hours: Project) -> None:
@@ -159,7 +166,12 @@ def test_configured_options_outside_of_the_space_are_still_trial_0(five_hours: P
     )
     result = tuned(open_project(five_hours.folder))
     first = result.report.trials[0]
-    assert (first.options, first.params, first.is_default, first.state) == ({"hours": 100.0}, {}, True, "complete")
+    assert (first.options, first.params, first.is_default, first.state) == (
+        {"hours": 100.0, "label": "none"},
+        {},
+        True,
+        "complete",
+    )
     assert result.report.summary.default == first
 
 
@@ -192,7 +204,7 @@ def test_a_trial_that_raises_is_counted_and_logged_and_the_others_go_on(
 
 
 def test_options_that_the_plugin_refuses_are_a_failed_trial(five_hours: Project, tunable: Plugins) -> None:
-    space = 'return {"hours": "many" if trial.suggest_float("hours", 1, 30) < 15 else 20.0}'
+    space = '{"hours": "many" if trial.suggest_float("hours", 1, 40) < 20 else 30.0}'
     tunable.add("confused", tunable_algorithm("confused", space=space))
     result = tuned(five_hours, algorithms=("confused",), trials=8)
     failed = [trial for trial in result.report.trials if trial.state == "failed"]
@@ -248,18 +260,20 @@ def test_a_resumed_study_has_the_trials_of_one_that_was_not_interrupted(five_hou
 def test_equal_options_are_scored_once(five_hours: Project, tunable: Plugins, tmp_path: Path) -> None:
     calls = tmp_path / "calls"
     train = f"with open('{calls}', 'a') as file: print(hours, file=file)"
-    space = 'return {"hours": trial.suggest_categorical("hours", [5.0, 20.0])}'
+    space = '{"hours": trial.suggest_categorical("hours", [5.0, 30.0])}'
     tunable.add("binary", tunable_algorithm("binary", train=train, space=space))
     result = tuned(five_hours, algorithms=("binary",), trials=8)
+    assert result.outcome is not None
     assert result.report.summary.counts == {"complete": 8}
     assert len({trial.value for trial in result.report.trials}) == 2
+    assert [trial.number for trial in result.report.trials if trial.same_as is None] == [0, result.outcome.winner]
     assert all(len(trial.fold_values) == 2 for trial in result.report.trials)
     # Both on two folds and on the held-back one, and the winner once more by its run.
-    assert sorted(calls.read_text().split()) == ["20.0"] * 3 + ["5.0"] * 4
+    assert sorted(calls.read_text().split()) == ["30.0"] * 3 + ["5.0"] * 4
 
 
 def test_a_winner_that_cannot_forecast_the_held_back_fold_is_not_kept(five_hours: Project, tunable: Plugins) -> None:
-    train = "len(posts) > 130 and hours != 20.0 and 1 / 0"
+    train = "len(posts) > 130 and hours != 30.0 and 1 / 0"
     tunable.add("timid", tunable_algorithm("timid", train=train))
     result = tuned(five_hours, algorithms=("timid",), trials=8)
     assert result.outcome is not None
@@ -270,7 +284,7 @@ def test_a_winner_that_cannot_forecast_the_held_back_fold_is_not_kept(five_hours
 
 
 def test_configured_options_that_fail_do_not_stop_the_winner(five_hours: Project, tunable: Plugins) -> None:
-    tunable.add("unlucky", tunable_algorithm("unlucky", train="hours == 20.0 and 1 / 0"))
+    tunable.add("unlucky", tunable_algorithm("unlucky", train="hours == 30.0 and 1 / 0"))
     result = tuned(five_hours, algorithms=("unlucky",), trials=12)
     assert result.report.trials[0].state == "failed"
     assert result.report.summary.default is None
@@ -330,12 +344,31 @@ def test_studies_are_listed_and_read(five_hours: Project) -> None:
         read_study(five_hours, study.name[:-1])
 
 
+def test_each_stream_has_studies_of_its_own(five_hours: Project) -> None:
+    other = five_hours.for_stream("other")
+    other.posts.add(regular_posts(200), NOW)
+    name = tuned(other, trials=2).report.summary.name
+    assert name.startswith("other_timing_")
+    assert list_studies(five_hours) == []
+    assert [study.name for study in list_studies(other)] == [name]
+
+
+def test_trials_forecast_from_where_a_run_would(five_hours: Project) -> None:
+    configure(five_hours.folder, origin="clock")
+    project = open_project(five_hours.folder)
+    result = tuned(project, trials=2, metric="crps")
+    assert result.report.summary.plan.origin == "clock"
+    default = result.report.summary.default
+    assert default is not None
+    assert default.value == pytest.approx(27.5, abs=0.2)  # 30 hours, where the next post is 2.5 hours away on average
+
+
 def test_an_algorithm_without_a_search_space_is_an_error(five_hours: Project, tunable: Plugins) -> None:
     plain = tunable_algorithm("plain").replace("@hookimpl\ndef search_space", "def search_space")
     tunable.add("plain", plain)
     with pytest.raises(UsageError, match="'plain' has no search space. These have one: .*tunable"):
         tuned(five_hours, algorithms=("plain",))
-    tunable.add("empty", tunable_algorithm("empty", space="return {}"))
+    tunable.add("empty", tunable_algorithm("empty", space="{}"))
     with pytest.raises(UsageError, match="'empty' has nothing to tune for timing"):
         tuned(five_hours, algorithms=("empty",))
 

@@ -21,12 +21,13 @@ def algorithm():
 @hookimpl
 def search_space(trial, config):
     SUGGEST
-    return {"hours": trial.suggest_float("hours", 1.0, 40.0)}
+    return SPACE
 
 @hookimpl
 def train(posts, config):
+    hours = config.hours
     TRAIN
-    return {"hours": config.hours}
+    return {"hours": hours}
 
 @hookimpl
 def predict(model, posts, origins):
@@ -37,12 +38,17 @@ def predict(model, posts, origins):
 """
 
 
-def tunable_algorithm(name: str = "tunable", *, suggest: str = "pass", train: str = "pass") -> str:
+SPACE = '{"hours": trial.suggest_float("hours", 1.0, 40.0)}'
+
+
+def tunable_algorithm(name: str = "tunable", *, suggest: str = "pass", space: str = SPACE, train: str = "pass") -> str:
     """Return its code.
 
     Args:
         name: of the algorithm.
         suggest: a statement of its search space.
-        train: a statement of its training.
+        space: an expression of what that returns; it may use `trial` and `config`.
+        train: a statement of its training; it may use `posts` and `config`, and change `hours`.
     """
-    return TUNABLE.replace("NAME", name).replace("SUGGEST", suggest).replace("TRAIN", train)
+    code = TUNABLE.replace("NAME", name).replace("SUGGEST", suggest)
+    return code.replace("return SPACE", f"return {space}").replace("TRAIN", train)

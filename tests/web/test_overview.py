@@ -14,6 +14,7 @@ from retrainer.pipeline.run import retrain
 from tests.api.conftest import PATIENCE, thread_server, train_two_versions
 from tests.api.test_auth import PAID
 from tests.conftest import open_project, regular_posts, runtime_of
+from tests.web.conftest import PROTECTED
 from tests.web.visitor import Visitor
 
 if TYPE_CHECKING:
@@ -166,3 +167,22 @@ def test_looking_at_the_pages_pays_for_nothing(
     assert "A forecast by paid costs money, so that pages do not make one" in words
     assert "retrainer predict content" in words
     assert "a text about the garden" not in words
+
+
+def test_a_change_of_one_stream_leads_back_to_it(folder: Path, serve: Callable[..., Server]) -> None:
+    project, now = open_project(folder), datetime.now(UTC)
+    for name in ("news", "quiet"):
+        posts = regular_posts(60)
+        posts["post_id"] = name + posts["post_id"]
+        project.for_stream(name).posts.add(posts, now)
+    run = retrain(project.for_stream("news"), runtime_of(project), "timing", now).run
+    assert run
+    with Visitor(serve(env=PROTECTED)) as visitor:
+        visitor.log_in()
+        path = f"/action/pin?version={run.model_version_id}"
+        page = LexborHTMLParser(visitor.get(path).text)
+        assert text_of(page, ".stream").startswith("Stream news")
+        address = visitor.send(visitor.find_form(path, "/action")).headers["location"]
+        assert address == f"/version/{run.model_version_id}?stream=news"
+        assert "is now pinned" in text_of(LexborHTMLParser(visitor.get(address).text), ".notice")
+        assert LexborHTMLParser(visitor.get(address).text).css_first(".notice[role=status]") is None

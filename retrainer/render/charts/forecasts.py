@@ -67,7 +67,7 @@ def next_post(forecast: NextPost) -> Chart | None:
     best = int(chances.argmax())
     return Chart(
         f"Next post: chance per {unit}",
-        f"Half of the posts come by {_format(at + timedelta(hours=median))} UTC, and {level} between "
+        f"With a chance of 50% it comes by {_format(at + timedelta(hours=median))} UTC, with {level} between "
         f"{_format(at + timedelta(hours=low))} and {_format(at + timedelta(hours=high))} UTC. "
         f"The likeliest {unit} begins at {_format(starts[best])} UTC, with {chances[best]:.1%}.",
         Table(

@@ -26,8 +26,10 @@ if TYPE_CHECKING:
 _END_OF_WEEK = timedelta(days=6, hours=23, minutes=59)
 _LOWEST, _HIGHEST = -1.5, 0.375  # the ends of what an interval can tell apart
 _MAX_PERCENT = 60
-_WIDE = 3.2
+_WIDE = 2.8
+_FEW_WEEKS = 20
 _SHOWN_E = (0.01, 1e6)
+_BY_EVIDENCE: tuple[Against, ...] = ("naive", "previous", "challenger")
 _OTHERS: dict[Against, tuple[str, Line]] = {
     "previous": ("version before", style.OTHER),
     "challenger": ("challenger", style.CHALLENGER),
@@ -55,7 +57,7 @@ def scores(report: LiveReport) -> Chart | None:
             axes.plot(
                 *_break_at_gaps(times, values),
                 marker=line.marker,
-                markersize=8 if is_live else 5,
+                markersize=(8 if is_live else 5) if len(weeks) <= _FEW_WEEKS else (5 if is_live else 3.5),
                 markeredgecolor=style.SURFACE.light,
                 label=label,
                 **(line._replace(width=_WIDE) if is_live else line).options(cased=not is_live),
@@ -113,7 +115,7 @@ def errors(report: LiveReport) -> Chart | None:
         band = axes.fill_between(times, low, high, color=style.BLUE.light, alpha=0.2, linewidth=0, label="95% interval")
         zero = axes.axhline(0, label="as good as naive", **style.NAIVE.options())
         (line,) = axes.plot(times, estimate, label="so far", **style.VERSION.options())
-        axes.set_ylim(max(min(low), -_MAX_PERCENT) - 2, min(max(high), _MAX_PERCENT) + 2)
+        axes.set_ylim(max(np.nanmin([*low, *estimate]), -_MAX_PERCENT) - 2, min(max(high), _MAX_PERCENT) + 2)
         axes.yaxis.set_major_formatter(lambda value, _: f"{value:+.0f}" if value else "0")
         axes.set_ylabel("error over naive (%)")
         _finish(axes, times)
@@ -142,7 +144,8 @@ def evidence(report: LiveReport) -> Chart | None:
         return None
     rows = [
         (f"worse than {label}" if side == "worse" else f"better than {label}", name, side, line)
-        for name, (label, line) in _OTHERS.items()
+        for name in _BY_EVIDENCE
+        for label, line in [_OTHERS[name]]
         if any(name in week.evidence for week in weeks)
         for side in ("better", "worse")
         if side == "worse" or name != "previous"

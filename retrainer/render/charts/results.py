@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from retrainer.evaluation.bootstrap import resample_improvement, score_interval
 from retrainer.model_types import MODEL_TYPE_NAMES, get_model_type
+from retrainer.model_types.timing import TimingTargets
 from retrainer.render.charts import calibration, comparisons, errors, forecasts, scores, style
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from retrainer.evaluation.comparison import Comparison
     from retrainer.evaluation.evaluate import Evaluation
     from retrainer.model_types import ModelTypeName
-    from retrainer.model_types.base import Reliability
+    from retrainer.model_types.base import StoredForecasts
     from retrainer.model_types.timing import TimingForecasts
     from retrainer.pipeline.loading import ScoreIntervals
     from retrainer.registry.tables import LedgerEntry, ModelEvaluation, TrainingRun
@@ -43,14 +44,14 @@ def of_evaluation(evaluation: Evaluation) -> list[Chart | None]:
 
 
 def of_recorded(
-    evaluation: ModelEvaluation, intervals: ScoreIntervals | None, reliability: Sequence[Reliability]
+    evaluation: ModelEvaluation, intervals: ScoreIntervals | None, stored: StoredForecasts[Any, Any] | None
 ) -> list[Chart | None]:
-    """Return the charts of a recorded evaluation: the scores and the reliability.
+    """Return the charts of a recorded evaluation: the scores, and those of timing forecasts.
 
     Args:
         evaluation: the evaluation.
         intervals: of its scores; None if they are not known.
-        reliability: empty for content.
+        stored: its forecasts; None if they are not there any more.
     """
     found = intervals or (None, None)
     sides = (
@@ -62,7 +63,10 @@ def of_recorded(
         for (label, metrics, line), interval in zip(sides, found, strict=True)
     ]
     title = f"{evaluation.model_version_id}: scores of {evaluation.num_predictions:,} posts"
-    return [scores.intervals(title, rows), calibration.reliability(reliability)]
+    charts = [scores.intervals(title, rows)]
+    if stored is not None and isinstance(stored.targets, TimingTargets):
+        charts += of_timing(stored.times, stored.forecasts, stored.naive, stored.targets.wait_hours)
+    return charts
 
 
 def of_runs(
@@ -98,8 +102,6 @@ def of_timing(
     """
     if not len(forecast):
         return []
-    from retrainer.model_types.timing import TimingTargets  # noqa: PLC0415  of timing only
-
     error = np.abs(forecast.point - wait_hours)
     naive_error = None if naive is None else np.abs(naive.point - wait_hours)
     return [

@@ -50,9 +50,9 @@ SERIES = (BLUE, VERMILION, GREEN, PURPLE, OCHRE, SKY)
 
 # The steps of a heat map, from nothing to most; the lightness alone tells them apart.
 HEAT = (
-    Colour("heat-0", "#f1f5f9", "#1d252d"),
-    Colour("heat-1", "#dbe8f3", "#1f3346"),
-    Colour("heat-2", "#bdd7ea", "#21425e"),
+    Colour("heat-0", "#eaf1f7", "#202a33"),
+    Colour("heat-1", "#d2e3f0", "#20374c"),
+    Colour("heat-2", "#b6d3e8", "#21455f"),
     Colour("heat-3", "#93c0de", "#265579"),
     Colour("heat-4", "#63a3ce", "#2f6d98"),
     Colour("heat-5", "#3b83b9", "#468bb9"),

@@ -10,9 +10,9 @@ import numpy as np
 from retrainer.render.charts import style
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
-    from matplotlib.patches import Rectangle
+    from matplotlib.patches import PathPatch
     from numpy.typing import NDArray
 
     from retrainer.render.charts.canvas import Canvas
@@ -82,9 +82,10 @@ def draw_heat(
     parts = len(values) // 7
     width = HOURS / parts
     places = [(cell % parts * width, float(cell // parts)) for cell in range(len(values))]
-    for place, step in zip(places, cells, strict=True):
-        if step >= 0:
-            axes.add_patch(_cell(place, width, style.HEAT[step].light))
+    for step, colour in enumerate(style.HEAT):
+        chosen = [place for place, cell in zip(places, cells, strict=True) if cell == step]
+        if chosen:
+            axes.add_patch(_boxes(chosen, width, colour.light))
     axes.set_xlim(0, HOURS)
     axes.set_ylim(7, 0)
     axes.set_xticks(range(0, HOURS + 1, 3), [f"{hour:02d}:00" for hour in range(0, HOURS + 1, 3)])
@@ -105,12 +106,14 @@ def _limits(values: NDArray[np.float64], steps: int) -> NDArray[np.float64]:
     return np.linspace(0, highest if highest > 0 else 1.0, steps + 1)
 
 
-def _cell(place: tuple[float, float], width: float, colour: str) -> Rectangle:
-    from matplotlib import patches  # noqa: PLC0415  slow to import
+def _boxes(places: Sequence[tuple[float, float]], width: float, colour: str) -> PathPatch:
+    """Return boxes of height 1 at their left lower corners, as one shape."""
+    from matplotlib.patches import PathPatch  # noqa: PLC0415  slow to import
+    from matplotlib.path import Path  # noqa: PLC0415
 
-    return patches.Rectangle(
-        place, width, 1, facecolor=colour, edgecolor=style.SURFACE.light, linewidth=1, clip_on=False
-    )
+    boxes = [Path([(x, y), (x + width, y), (x + width, y + 1), (x, y + 1), (x, y)], closed=True) for x, y in places]
+    shape = Path.make_compound_path(*boxes)
+    return PathPatch(shape, facecolor=colour, edgecolor=style.SURFACE.light, linewidth=1, clip_on=False)
 
 
 def _draw_legend(canvas: Canvas, labels: list[str], what: str) -> None:
@@ -118,7 +121,7 @@ def _draw_legend(canvas: Canvas, labels: list[str], what: str) -> None:
     width = _LEGEND_WIDTH * len(style.HEAT)
     axes = canvas.axes(left=88, right=style.WIDTH - 88 - width, top=4, bottom=canvas.height - 4 - _LEGEND_HEIGHT)
     for step, colour in enumerate(style.HEAT):
-        axes.add_patch(_cell((step, 0), 1, colour.light))
+        axes.add_patch(_boxes([(step, 0)], 1, colour.light))
     axes.set_xlim(0, len(style.HEAT))
     axes.set_ylim(0, 1)
     axes.set_yticks([])

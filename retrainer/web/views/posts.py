@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from retrainer.errors import RetrainerError, ServerBusy
 from retrainer.live.drift import CONCERNS, measure_drift
 from retrainer.model_types import MODEL_TYPE_NAMES
 from retrainer.model_types.base import hours_between, utc_times
@@ -32,7 +33,9 @@ if TYPE_CHECKING:
     from retrainer.web.site import Visit
 
 SHOWN_POSTS = 20
-MAX_CHARACTERS = 500  # of a text that is shown
+MAX_AGE_SECONDS = 60.0  # of what is shown of the posts, while their number stays the same
+WAIT_SECONDS = 30.0  # until a million posts are read
+MAX_CHARACTERS = 300  # of a text that is shown
 _MUCH = 0.05  # from this share of the posts on, something about them deserves a look
 _UNITS = (("day", 86_400), ("hour", 3600), ("minute", 60))  # in seconds
 _LONG_GAPS = 10  # times the longest usual gap
@@ -99,8 +102,21 @@ class PostsView:
 
 
 def posts(visit: Visit) -> Page:
-    """Return the page of the posts of a stream."""
-    view = gather_posts(visit.project, visit.now)
+    """Return the page of the posts of a stream. What it shows of them may be a minute old."""
+    project, now = visit.project, visit.now
+
+    def gather() -> PostsView | RetrainerError:
+        try:
+            return gather_posts(project, now)
+        except RetrainerError as error:
+            return error
+
+    key = ("posts", project.stream, project.posts.count(now))
+    view = visit.site.background.get(key, gather, max_age=MAX_AGE_SECONDS, wait=WAIT_SECONDS)
+    if view is None:
+        raise ServerBusy("the posts are still being read", hint="Load the page again in a moment")
+    if isinstance(view, RetrainerError):
+        raise view
     return Page("posts.html", "Posts", {"view": view}, "/posts")
 
 

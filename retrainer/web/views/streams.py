@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 Choice = TypeVar("Choice", bound=str)
 PER_PAGE = 50
-SHOWN_PROBLEMS = 10
+SHOWN_PROBLEMS = 5
 SHOWN_TYPES = MODEL_TYPE_NAMES
 SORTS: dict[SortKey, str] = {
     "name": "Name",
