@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 from collections import Counter
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import psutil
@@ -27,6 +26,7 @@ from tests.tuning.waiting import (
 
 if TYPE_CHECKING:
     import subprocess
+    from pathlib import Path
 
     from tests.plugins_for_tests import Plugins
 

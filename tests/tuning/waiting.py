@@ -87,7 +87,7 @@ def start(folder: Path, *arguments: str) -> subprocess.Popen[str]:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        preexec_fn=with_default_signals,
+        preexec_fn=with_default_signals,  # noqa: PLW1509  no threads yet
     )
 
 
