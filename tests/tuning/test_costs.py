@@ -53,7 +53,7 @@ def project(folder: Path) -> Project:
 
 def paid(server: ClaudeServer) -> float:
     """Return what all answers cost, in US dollars."""
-    return sum(reported_usage(SimpleNamespace(**usage), ClaudeOptions())["cost_usd"] for usage in server.usages)
+    return float(sum(reported_usage(SimpleNamespace(**usage), ClaudeOptions())["cost_usd"] for usage in server.usages))
 
 
 def only_study(project: Project) -> StudyReport:
@@ -96,7 +96,7 @@ def test_the_cost_of_each_trial_is_recorded_and_can_be_an_objective(
     for number in report.pareto:
         value, saving = points[number]
         assert not any(v >= value and s >= saving and (v, s) != (value, saving) for v, s in points.values())
-    winner = report.summary.outcome and report.summary.outcome.winner
+    winner = None if report.summary.outcome is None else report.summary.outcome.winner
     if winner is not None:
         assert report.trials[winner].cost_usd <= report.trials[0].cost_usd
 

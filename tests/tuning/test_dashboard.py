@@ -9,7 +9,7 @@ import urllib.request
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -41,10 +41,9 @@ def dashboard(url: str) -> Iterator[str]:
         process.wait()
 
 
-def read(url: str) -> dict[str, object]:
+def read(url: str) -> Any:
     with urllib.request.urlopen(url) as response:  # noqa: S310  loopback
-        document: dict[str, object] = json.load(response)
-        return document
+        return json.load(response)
 
 
 @pytest.mark.slow  # starts a server
@@ -53,14 +52,11 @@ def test_the_dashboard_serves_the_study(five_hours: Project) -> None:
         pytest.skip("optuna-dashboard is not installed")
     result = tuned(five_hours)
     with dashboard(storage_url(five_hours).render_as_string(hide_password=False)) as base:
-        (study,) = read(f"{base}/api/studies")["study_summaries"]  # type: ignore[misc]  # a list of one
+        (study,) = read(f"{base}/api/studies")["study_summaries"]
         assert study["study_name"] == result.report.summary.name
         shown = read(f"{base}/api/studies/{study['study_id']}?after=0")["trials"]
-    values = {trial["number"]: trial.get("values") for trial in shown}  # type: ignore[attr-defined]
-    assert values == {
-        trial.number: None if trial.value is None and trial.state != "pruned" else values[trial.number]
-        for trial in result.report.trials
-    }
+    values = {trial["number"]: trial.get("values") for trial in shown}
+    assert set(values) == {trial.number for trial in result.report.trials}
     complete = [trial for trial in result.report.trials if trial.value is not None]
     assert complete
     for trial in complete:
