@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from retrainer.times import format_duration, format_relative
+from retrainer.times import format_duration, format_relative, parse_duration
 
 NOW = datetime(2024, 11, 15, 12, tzinfo=UTC)
 
@@ -34,3 +34,22 @@ def test_a_time_is_shown_by_its_distance_from_now(before: timedelta, shown: str)
 )
 def test_a_duration_has_at_most_two_units(seconds: float, shown: str) -> None:
     assert format_duration(seconds) == shown
+
+
+@pytest.mark.parametrize(
+    ("text", "duration"),
+    [
+        ("90s", timedelta(seconds=90)),
+        ("30m", timedelta(minutes=30)),
+        ("2h", timedelta(hours=2)),
+        ("1d", timedelta(days=1)),
+    ],
+)
+def test_a_duration_has_one_unit(text: str, duration: timedelta) -> None:
+    assert parse_duration(text) == duration
+
+
+@pytest.mark.parametrize("text", ["", "30", "m", "1.5h", "-1h", "1w", "0s", "1h30m", "1234567s", "٣h"])
+def test_what_is_no_duration_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match=f"'{text}'"):
+        parse_duration(text)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 Scheme = Literal["light", "dark"]
 WIDTHS = (375, 768, 1440)  # pixels: a telephone, a tablet, a screen
 SCHEMES: tuple[Scheme, ...] = ("light", "dark")
-PATIENCE = 30_000  # milliseconds; nothing takes so long but what will never come
+PATIENCE = 60_000  # milliseconds; nothing takes so long but what will never come
 AXE = {"resultTypes": ["violations"]}
 # What sticks out of the window, so that a reader would have to scroll sideways.
 TOO_WIDE = """() => [...document.querySelectorAll("body *")]
