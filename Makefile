@@ -70,11 +70,11 @@ $(STAMP): $(PRODUCT)
 	$(BIN)/python -m pip install --quiet --editable . --group dev
 	touch $(STAMP)
 
-test-lowest:  ## run the fast tests with the lowest allowed version of every dependency, except those of `neural` and `semantic`
+test-lowest:  ## run the fast tests with the lowest allowed version of every dependency, except those of `lm`, `neural` and `semantic`
 	$(PYTHON) -m venv --clear .venv-lowest
 	.venv-lowest/bin/python -m pip install --quiet --upgrade 'pip>=25.1'
 	$(PYTHON) -c 'import re, tomllib; project = tomllib.load(open("pyproject.toml", "rb"))["project"]; \
-		extras = [line for name, lines in project["optional-dependencies"].items() if name not in {"neural", "semantic"} for line in lines]; \
+		extras = [line for name, lines in project["optional-dependencies"].items() if name not in {"lm", "neural", "semantic"} for line in lines]; \
 		bounds = [re.match(r"([\w.-]+)(?:\[\w+\])?>=([\w.]+)", line) for line in project["dependencies"] + extras]; \
 		print("\n".join(f"{bound[1]}=={bound[2]}" for bound in bounds))' > .venv-lowest/constraints.txt
 	.venv-lowest/bin/python -m pip install --quiet --constraint .venv-lowest/constraints.txt --editable . --group dev

@@ -29,7 +29,7 @@ class LmOptions(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
-    # The base model: a folder, a .gguf file, or the id of a model on a hub. By default, an installed package with weights.
+    # A folder, a .gguf file, or the id of a model on a hub; by default, an installed package with weights.
     base: str | None = None
     allow_download: bool = False  # of a base model from a hub
     max_train_minutes: Annotated[float, Field(gt=0, le=1440)] = 15.0

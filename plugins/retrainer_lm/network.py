@@ -34,7 +34,7 @@ class Network:
         self.tokenizer = tokenizer
         self.device = device
 
-    @torch.no_grad()
+    @torch.no_grad()  # type: ignore[untyped-decorator]
     def sample(self, prompt: Sequence[int], count: int, max_tokens: int, seed: int) -> list[str]:
         """Return `count` texts drawn from the distribution of what follows a prompt.
 
@@ -64,7 +64,7 @@ class Network:
             logits = self._network(ids, cache=cache, use_cache=True).logits[:, -1]
         return [str(self.tokenizer.decode(ids, skip_special_tokens=True)).strip() for ids in texts]
 
-    @torch.no_grad()
+    @torch.no_grad()  # type: ignore[untyped-decorator]
     def log_likelihood(self, prompt: Sequence[int], text: Sequence[int]) -> float:
         """Return the log likelihood in nats of the tokens of a text after a prompt."""
         ids = torch.tensor([[*prompt, *text]], device=self.device)

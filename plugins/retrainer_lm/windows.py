@@ -36,7 +36,7 @@ class Tokens:
 
 
 def describe_moment(time: np.datetime64, before: np.datetime64 | None) -> str:
-    """Return the moment of a post as the network reads it: the weekday, the hour (UTC), the time since the last post."""
+    """Return the weekday, the hour (UTC) and the time since the last post, as the network reads them."""
     hours = int(time.astype("datetime64[h]").astype(np.int64))
     return f"{_DAYS[hours // 24 % 7]} {hours % 24}h +{_describe_gap(time, before)}:"
 

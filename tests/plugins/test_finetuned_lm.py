@@ -37,7 +37,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     trainer = trainers.BpeTrainer(vocab_size=300, special_tokens=["<end>"], initial_alphabet=alphabet)
     tokenizer.train_from_iterator(WORDS, trainer)
-    PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<end>").save_pretrained(folder)
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<end>").save_pretrained(folder)  # noqa: S106
     torch.manual_seed(0)
     config = LlamaConfig(
         vocab_size=len(tokenizer.get_vocab()),
@@ -109,7 +109,8 @@ def test_an_interrupted_training_goes_on_to_the_same_model(base: Path, monkeypat
 
     posts, options = posts_of(60), options_of(base, max_steps=45)
     whole = LM.train(posts, options, "content", None)
-    step, taken = _Training._step, []
+    step = _Training._step
+    taken: list[int] = []
 
     def interrupted(training: Any, batch: Any) -> None:
         if len(taken) == 27:
@@ -117,10 +118,14 @@ def test_an_interrupted_training_goes_on_to_the_same_model(base: Path, monkeypat
         taken.append(1)
         step(training, batch)
 
+    def counted(training: Any, batch: Any) -> None:
+        taken.append(1)
+        step(training, batch)
+
     monkeypatch.setattr(_Training, "_step", interrupted)
     with pytest.raises(KeyboardInterrupt):
         LM.train(posts, options, "content", None)
-    monkeypatch.setattr(_Training, "_step", lambda training, batch: (taken.append(1), step(training, batch))[1])
+    monkeypatch.setattr(_Training, "_step", counted)
     resumed = LM.train(posts, options, "content", None)
     assert len(taken) == 27 + 45 - 20  # a checkpoint is written every 20 steps
     assert resumed.sha256 == whole.sha256
