@@ -56,7 +56,10 @@ def changed_from(posts: pd.DataFrame, row: int) -> pd.DataFrame:
 
 @pytest.mark.parametrize(
     ("model_type", "algorithms", "metric"),
-    [("timing", ("baseline", "tunable"), "crps"), ("content", ("baseline",), "overall_score")],
+    [
+        ("timing", ("baseline", "tunable"), "crps"),
+        pytest.param("content", ("baseline",), "overall_score", marks=pytest.mark.slow),
+    ],
 )
 def test_changing_every_test_post_leaves_each_trial_as_it_is_bit_for_bit(
     model_type: str, algorithms: tuple[str, ...], metric: str, tmp_path: Path, tunable: Plugins
