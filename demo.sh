@@ -62,6 +62,9 @@ draw predict timing --at last
 say "7. What would other policies have done? Never retrain, retrain weekly as configured, promote every version:"
 run replay timing --from 2024-10-10
 
+say "8. All of this as one file for a browser, to mail or to print:"
+run report
+
 say "The project is in $folder. Three things to try:"
 cat <<END
   . $bin/activate && cd $folder

@@ -42,7 +42,8 @@ def test_the_demo_shows_what_it_says_and_leaves_its_folder(tmp_path: Path) -> No
         ["sh", str(ROOT / "demo.sh")], env=environ, capture_output=True, text=True, check=False, timeout=600
     )
     assert done.returncode == 0, done.stderr
-    _, first, better, worse, undone, forecast, policies = re.split(r"^\d\. ", done.stdout, flags=re.MULTILINE)[1:]
+    steps = re.split(r"^\d\. ", done.stdout, flags=re.MULTILINE)
+    _, _, first, better, worse, undone, forecast, policies, report = steps
 
     assert "Promoted: First timing model" in first
     assert re.search(r"better with probability 0\.9[5-9]", better)
@@ -59,7 +60,9 @@ def test_the_demo_shows_what_it_says_and_leaves_its_folder(tmp_path: Path) -> No
         assert re.search(rf"^{policy} ", policies, re.MULTILINE)
 
     (folder,) = tmp_path.glob("retrainer-demo.*")
-    assert f"The project is in {folder}. Three things to try:" in policies
+    assert f"The project is in {folder}. Three things to try:" in report
+    assert "\nWrote report.html\n" in report
+    assert (folder / "report.html").read_text().startswith("<!doctype html>")
     show = [sys.executable, "-m", "retrainer", "show", "timing@production", "--json"]
     version = json.loads(subprocess.run(show, cwd=folder, capture_output=True, text=True, check=True).stdout)
     assert version["version_id"].startswith("prophet_timing_")

@@ -250,6 +250,7 @@ class TrainingRun(OfModel, Base):
         Index("ix_retrainer_training_runs_started_at", "started_at", "run_id"),
         Index("ix_retrainer_training_runs_type_started_at", "model_type", "started_at", "run_id"),
         Index("ix_retrainer_training_runs_stream", "stream", "started_at", "run_id"),
+        Index("ix_retrainer_training_runs_model", "stream", "model_type", "started_at", "run_id"),
         Index("ix_retrainer_training_runs_version", "model_version_id"),
     )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, ParamSpec, Protocol, TypeVar
 
+from retrainer.web.kept_charts import KeptCharts
 from retrainer.web.sessions import LoginLimit, Sessions
 
 if TYPE_CHECKING:
@@ -111,6 +112,7 @@ class Site:
         protect_reads: whether the pages are shown only after a login.
         forecasts: of the next posts.
         background: computes what takes longer than a page may.
+        charts: those that were drawn already.
     """
 
     project: Project
@@ -124,6 +126,7 @@ class Site:
     protect_reads: bool
     forecasts: Forecasts
     background: Background
+    charts: KeptCharts = field(default_factory=KeptCharts)
     sessions: Sessions = field(default_factory=Sessions)
     logins: LoginLimit = field(default_factory=LoginLimit)
 

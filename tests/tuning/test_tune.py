@@ -56,7 +56,10 @@ def changed_from(posts: pd.DataFrame, row: int) -> pd.DataFrame:
 
 @pytest.mark.parametrize(
     ("model_type", "algorithms", "metric"),
-    [("timing", ("baseline", "tunable"), "crps"), ("content", ("baseline",), "overall_score")],
+    [
+        ("timing", ("baseline", "tunable"), "crps"),
+        pytest.param("content", ("baseline",), "overall_score", marks=pytest.mark.slow),
+    ],
 )
 def test_changing_every_test_post_leaves_each_trial_as_it_is_bit_for_bit(
     model_type: str, algorithms: tuple[str, ...], metric: str, tmp_path: Path, tunable: Plugins
@@ -342,6 +345,25 @@ def test_studies_are_listed_and_read(five_hours: Project) -> None:
     assert read_study(five_hours, study.name) == result.report
     with pytest.raises(UsageError, match=f"Did you mean '{study.name}'"):
         read_study(five_hours, study.name[:-1])
+
+
+def test_each_stream_has_studies_of_its_own(five_hours: Project) -> None:
+    other = five_hours.for_stream("other")
+    other.posts.add(regular_posts(200), NOW)
+    name = tuned(other, trials=2).report.summary.name
+    assert name.startswith("other_timing_")
+    assert list_studies(five_hours) == []
+    assert [study.name for study in list_studies(other)] == [name]
+
+
+def test_trials_forecast_from_where_a_run_would(five_hours: Project) -> None:
+    configure(five_hours.folder, origin="clock")
+    project = open_project(five_hours.folder)
+    result = tuned(project, trials=2, metric="crps")
+    assert result.report.summary.plan.origin == "clock"
+    default = result.report.summary.default
+    assert default is not None
+    assert default.value == pytest.approx(27.5, abs=0.2)  # 30 hours, where the next post is 2.5 hours away on average
 
 
 def test_an_algorithm_without_a_search_space_is_an_error(five_hours: Project, tunable: Plugins) -> None:

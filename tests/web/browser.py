@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shutil
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
 Scheme = Literal["light", "dark"]
 WIDTHS = (375, 768, 1440)  # pixels: a telephone, a tablet, a screen
 SCHEMES: tuple[Scheme, ...] = ("light", "dark")
-PATIENCE = 30_000  # milliseconds; nothing takes so long but what will never come
+PATIENCE = 60_000  # milliseconds; nothing takes so long but what will never come
 AXE = {"resultTypes": ["violations"]}
 # What sticks out of the window, so that a reader would have to scroll sideways.
 TOO_WIDE = """() => [...document.querySelectorAll("body *")]
@@ -112,9 +111,9 @@ class Tab:
 
     def click(self, name: str, *, role: Literal["link", "button"] = "button") -> None:
         """Click a button or link of this name, which may end in …, and wait for the page that follows."""
-        whole = re.compile(rf"^{re.escape(name)}…?$")
+        plain, asking = (self.page.get_by_role(role, name=text, exact=True) for text in (name, f"{name}…"))
         with self.page.expect_navigation():
-            self.page.get_by_role(role, name=whole).first.click()
+            plain.or_(asking).first.click()
 
     @property
     def text(self) -> str:

@@ -171,7 +171,7 @@ def test_a_comparison_has_scores_evidence_charts_and_posts(project: Project, tra
     page = rendered(
         "compare.html", view=view, a=view.a, b=view.b, choices={"timing": [view.a, view.b], "content": []}, suggested=[]
     )
-    assert view.comparison.reason.split(" (")[0] in page
+    assert view.comparison.reason.split(" (")[0].replace("New model", "B") in page
     assert "Posts on which they differ most" in page
 
 
