@@ -1,0 +1,122 @@
+"""What a study of a paid algorithm costs: a limit over all workers, and the cost of each trial."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import TYPE_CHECKING
+
+import pytest
+
+from retrainer.posts.sample import sample_posts
+from retrainer.tuning.results import FINISHED
+from retrainer.tuning.study import list_studies, read_study
+from retrainer_claude import ClaudeOptions
+from retrainer_claude.pricing import reported_usage
+from tests.claude_server import KEY, ClaudeServer
+from tests.conftest import NOW, open_project
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from retrainer.project import Project
+    from retrainer.tuning.results import StudyReport
+    from tests.command_line import Runner
+
+TRIALS = "3"
+
+
+@pytest.fixture
+def server() -> Iterator[ClaudeServer]:
+    with ClaudeServer() as running:
+        yield running
+
+
+@pytest.fixture
+def environ(server: ClaudeServer) -> dict[str, str]:
+    return {
+        "ANTHROPIC_BASE_URL": server.url,
+        "ANTHROPIC_API_KEY": KEY,
+        "RETRAINER_CONTENT_MODEL__ALGORITHM": "claude_api",
+        "RETRAINER_CONTENT_MODEL__CLAUDE_API": '{"max_tokens": 32, "examples": 4}',  # estimates close to the cost
+        "RETRAINER_RETRAINING__EVALUATION_MAX_PREDICTIONS": "10",
+    }
+
+
+@pytest.fixture
+def project(folder: Path) -> Project:
+    """A project with the first of the sample posts."""
+    opened = open_project(folder)
+    opened.posts.add(sample_posts().head(160), NOW)
+    return opened
+
+
+def paid(server: ClaudeServer) -> float:
+    """Return what all answers cost, in US dollars."""
+    return float(sum(reported_usage(SimpleNamespace(**usage), ClaudeOptions())["cost_usd"] for usage in server.usages))
+
+
+def only_study(project: Project) -> StudyReport:
+    (summary,) = list_studies(project)
+    return read_study(project, summary.name)
+
+
+@pytest.mark.usefixtures("project")
+def test_a_paid_study_needs_max_cost(environ: dict[str, str], server: ClaudeServer, retrainer: Runner) -> None:
+    refused = retrainer("tune", "content", "--trials", TRIALS, env=environ)
+    assert refused.code == 2
+    assert "forecasts of 'claude_api' cost money, but there is no --max-cost" in refused.err
+    assert server.requests == []
+
+
+@pytest.mark.usefixtures("project")
+def test_the_cost_is_no_objective_where_there_is_none(retrainer: Runner) -> None:
+    refused = retrainer("tune", "content", "--cost-objective")
+    assert refused.code == 2
+    assert "--cost-objective is for paid algorithms" in refused.err
+
+
+@pytest.mark.slow
+def test_the_cost_of_each_trial_is_recorded_and_can_be_an_objective(
+    project: Project, environ: dict[str, str], server: ClaudeServer, retrainer: Runner
+) -> None:
+    arguments = ("tune", "content", "--trials", "5", "--max-cost", "10", "--cost-objective", "--no-auto-promote")
+    done = retrainer(*arguments, env=environ)
+    assert done.code == 0, done.err
+    report = only_study(project)
+    costs = [trial.cost_usd for trial in report.trials]
+    assert all(trial.state in FINISHED for trial in report.trials)
+    assert min(costs) > 0
+    # The rest is paid for the held-back fold and the run of the winner.
+    assert sum(costs) <= paid(server)
+    if report.summary.outcome is not None and report.summary.outcome.winner is None:
+        assert sum(costs) == pytest.approx(paid(server))
+    assert report.pareto
+    points = {trial.number: (trial.value or 0.0, -trial.cost_usd) for trial in report.trials}
+    for number in report.pareto:
+        value, saving = points[number]
+        assert not any(v >= value and s >= saving and (v, s) != (value, saving) for v, s in points.values())
+    winner = None if report.summary.outcome is None else report.summary.outcome.winner
+    if winner is not None:
+        assert report.trials[winner].cost_usd <= report.trials[0].cost_usd
+
+
+@pytest.mark.slow
+def test_several_workers_never_exceed_max_cost(
+    project: Project, environ: dict[str, str], server: ClaudeServer, retrainer: Runner
+) -> None:
+    first = retrainer("tune", "content", "--trials", "1", "--max-cost", "10", "--seed", "7", env=environ)
+    assert first.code == 0, first.err
+    (one,) = only_study(project).trials
+    server.usages.clear()
+    limit = one.cost_usd * 3.4
+    arguments = ("tune", "content", "--trials", "12", "--jobs", "3", "--max-cost", f"{limit:.8f}", "--no-auto-promote")
+    done = retrainer(*arguments, env=environ)
+    assert done.code in {0, 1}, done.err
+    assert "No more trials" in done.err
+    assert "(--max-cost)" in done.err
+    assert 0 < paid(server) <= limit
+    study = max(list_studies(project), key=lambda summary: summary.created_at)
+    report = read_study(project, study.name)
+    assert sum(trial.cost_usd for trial in report.trials) <= paid(server) + 1e-9
+    assert sum(trial.state in FINISHED for trial in report.trials) < 12
