@@ -113,7 +113,7 @@ def test_a_hostile_text_is_shown_as_it_is() -> None:
 
 
 def test_dollars_are_no_formula() -> None:
-    label = "$x^2$ costs $1"
+    label = "$x^2$ for $1 or $2"
     chart = scores.intervals(
         "Scores", [scores.ScoreInterval(label, 0.7, None), scores.ScoreInterval("$\\frac{", 0.6, None)]
     )
