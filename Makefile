@@ -6,7 +6,7 @@ STAMP := .venv/.installed
 PYTEST := $(BIN)/python -m pytest --dist worksteal -n 2
 
 .PHONY: help demo test test-slow soak test-lowest coverage screens lint format docs docs-picture clean \
-	bench bench-registry bench-timing bench-futures bench-content bench-scale bench-evidence bench-claude bench-replay bench-policies bench-api bench-import bench-fleet bench-live bench-live-update bench-drift bench-pages browser docs-pages
+	bench bench-registry bench-timing bench-futures bench-content bench-scale bench-evidence bench-claude bench-replay bench-policies bench-api bench-import bench-fleet bench-live bench-live-update bench-drift bench-tune bench-pages browser docs-pages
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -130,6 +130,14 @@ bench-live-update: $(STAMP)  ## measure the update of the live scores for one ne
 bench-drift: $(STAMP)  ## hold the test for drift against river's detectors, on simulated streams and on every CSV file in DATA
 	$(BIN)/python -m pip install --quiet --group bench
 	$(BIN)/python -m benchmarks.drift --data '$(DATA)'
+
+TRIALS ?= 30
+LATEST ?= 3000
+METRIC ?= overall_score
+TUNED ?= prophet,neural_tpp,baseline
+bench-tune: $(STAMP)  ## tune the algorithms TUNED on every CSV file in DATA, and measure the gain on the test part
+	$(BIN)/python -m benchmarks.tune --data '$(DATA)' --algorithms '$(TUNED)' --trials '$(TRIALS)' --posts '$(LATEST)' \
+		--metric '$(METRIC)'
 
 BEFORE ?=
 bench-api: $(STAMP)  ## measure the REST API beside a bare FastAPI application, and beside the git revision BEFORE

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shutil
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -112,9 +111,9 @@ class Tab:
 
     def click(self, name: str, *, role: Literal["link", "button"] = "button") -> None:
         """Click a button or link of this name, which may end in …, and wait for the page that follows."""
-        whole = re.compile(rf"^{re.escape(name)}…?$")
+        plain, asking = (self.page.get_by_role(role, name=text, exact=True) for text in (name, f"{name}…"))
         with self.page.expect_navigation():
-            self.page.get_by_role(role, name=whole).first.click()
+            plain.or_(asking).first.click()
 
     @property
     def text(self) -> str:

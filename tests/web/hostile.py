@@ -17,13 +17,13 @@ MARKUP = (
     "'><svg onload=alert(2)><a id=pwned href=javascript:alert(3)>here</a>",
     "</title></textarea></style></svg><h1 id=pwned>pwned</h1><!--",
     "]]></text><foreignObject><iframe srcdoc='<script>parent.alert(4)</script>'>",
-    "{{ 7 * 191 }} {% raw %} ${7*191} #{7*191} &lt;b&gt; &amp;amp;",
+    "{{ 7 * 19048 + 1 }} {% raw %} ${7*19048+1} #{7*19048+1} &lt;b&gt; &amp;amp;",
     r"$\frac{pwned}$ $unbalanced \alpha _^ %s %(name)s {0}",
     "turned \u202ethgir ot tfel\u202c \u200b\x1b[31mred\x07 \ufeff\U0001f469\u200d\U0001f52c",
     "W" * 3000,
     '=HYPERLINK("http://evil.example","pwned")\nSet-Cookie: pwned=1\r\n\r\n<b id=pwned>',
 )
-STREAMS = ("<b id=pwned>\"&'", "a/../b?x=1&stream=c#d %2e%41", "{{7*191}} ${x}")
+STREAMS = ("<b id=pwned>\"&'", "a/../b?x=1&stream=c#d %2e%41", "{{7*19048+1}} ${x}")
 
 
 def hostile_posts(last: datetime) -> pd.DataFrame:

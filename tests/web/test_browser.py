@@ -9,6 +9,7 @@ import pytest
 from tests.api.conftest import TOKEN
 from tests.web.browser import SCHEMES, WIDTHS, tab
 from tests.web.conftest import served
+from tests.web.hostile import STREAMS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -81,3 +82,27 @@ def test_a_page_has_no_fault_at_any_width_light_or_dark(pattern: str, site: Site
                     problems.setdefault(problem, []).append(f"{width} {scheme}")
                 assert TOKEN not in visit.page.content()
     assert not problems, "\n".join(f"{where}: {problem}" for problem, where in problems.items())
+
+
+@pytest.mark.parametrize("pattern", ["/posts", "/version/{baseline_content}", "/overview", "/live"])
+def test_markup_in_posts_stays_text(pattern: str, site: Site, browser: Browser) -> None:
+    with tab(browser, site.server.url) as visit:
+        page = visit.open(site.path(pattern)).page
+        assert page.locator("#pwned, [onerror], [onload], iframe, script:not([src])").count() == 0
+        assert page.title() != "pwned"
+        assert not visit.problems
+        assert "133337" not in page.content()  # 7 * 19048 + 1: no text is a template
+
+
+def test_streams_with_hostile_names_are_listed_and_visited(templates: Templates, browser: Browser) -> None:
+    with served(templates.streams) as server, tab(browser, server.url, width=375) as visit:
+        assert not visit.open("/").inspect()
+        for name in STREAMS:
+            visit.open("/").click(name, role="link")
+            assert name in visit.text
+            assert not visit.inspect()
+            for follow in ("Versions", "Runs", "Posts", "Live", "Replay"):
+                visit.click(follow, role="link")
+                assert name in visit.text, follow  # the stream is kept by links
+            assert visit.page.locator("#pwned").count() == 0
+        assert not visit.problems

@@ -55,7 +55,7 @@ def text_of(page: LexborHTMLParser, selector: str = "main") -> str:
 def test_the_overview_says_what_is_live_how_good_it_is_and_why(
     two_versions: tuple[str, str], serve: Callable[..., Server]
 ) -> None:
-    page = read(serve(), "/overview")
+    page = read_overview(serve())
     live, _ = two_versions
     (section, _content) = page.css("section")
     words = " ".join(section.text(separator=" ").split())
@@ -145,14 +145,19 @@ def test_the_forecast_is_kept_until_a_post_arrives(
     assert forecast_of(server) != first
 
 
-def forecast_of(server: Server) -> str:
-    """Return what the overview says of the next post, when it says it."""
+def read_overview(server: Server) -> LexborHTMLParser:
+    """Return the overview when its forecasts are made."""
     deadline = time.monotonic() + PATIENCE
     while (waiting := (page := read(server, "/overview")).css_first("[data-reload]")) is not None:
         assert "Reload the page" in waiting.text()
         assert time.monotonic() < deadline
         time.sleep(0.1)
-    return text_of(page, "section figure .note")
+    return page
+
+
+def forecast_of(server: Server) -> str:
+    """Return what the overview says of the next post."""
+    return text_of(read_overview(server), "section figure .note")
 
 
 def test_looking_at_the_pages_pays_for_nothing(
@@ -163,7 +168,7 @@ def test_looking_at_the_pages_pays_for_nothing(
     run = retrainer("train", "content", "--json", env=algorithm).json
     paid = run["training_runs"][0]["model_version_id"]
     assert retrainer("promote", paid, env=algorithm).code == 0
-    words = text_of(read(serve(env=algorithm), "/overview"))
+    words = text_of(read_overview(serve(env=algorithm)))
     assert "A forecast by paid costs money, so that pages do not make one" in words
     assert "retrainer predict content" in words
     assert "a text about the garden" not in words
