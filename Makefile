@@ -6,7 +6,7 @@ STAMP := .venv/.installed
 PYTEST := $(BIN)/python -m pytest --dist worksteal -n 2
 
 .PHONY: help demo test test-slow soak test-lowest coverage screens lint format docs docs-picture clean \
-	bench bench-registry bench-timing bench-futures bench-content bench-scale bench-evidence bench-claude bench-replay bench-policies bench-api bench-import bench-fleet bench-live bench-live-update bench-drift bench-pages browser docs-pages
+	bench bench-registry bench-timing bench-futures bench-content bench-scale bench-evidence bench-claude bench-replay bench-policies bench-api bench-import bench-fleet bench-live bench-live-update bench-drift bench-tune bench-pages browser docs-pages
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -70,11 +70,11 @@ $(STAMP): $(PRODUCT)
 	$(BIN)/python -m pip install --quiet --editable . --group dev
 	touch $(STAMP)
 
-test-lowest:  ## run the fast tests with the lowest allowed version of every dependency, except those of `neural` and `semantic`
+test-lowest:  ## run the fast tests with the lowest allowed version of every dependency, except those of `lm`, `neural` and `semantic`
 	$(PYTHON) -m venv --clear .venv-lowest
 	.venv-lowest/bin/python -m pip install --quiet --upgrade 'pip>=25.1'
 	$(PYTHON) -c 'import re, tomllib; project = tomllib.load(open("pyproject.toml", "rb"))["project"]; \
-		extras = [line for name, lines in project["optional-dependencies"].items() if name not in {"neural", "semantic"} for line in lines]; \
+		extras = [line for name, lines in project["optional-dependencies"].items() if name not in {"lm", "neural", "semantic"} for line in lines]; \
 		bounds = [re.match(r"([\w.-]+)(?:\[\w+\])?>=([\w.]+)", line) for line in project["dependencies"] + extras]; \
 		print("\n".join(f"{bound[1]}=={bound[2]}" for bound in bounds))' > .venv-lowest/constraints.txt
 	.venv-lowest/bin/python -m pip install --quiet --constraint .venv-lowest/constraints.txt --editable . --group dev
@@ -130,6 +130,14 @@ bench-live-update: $(STAMP)  ## measure the update of the live scores for one ne
 bench-drift: $(STAMP)  ## hold the test for drift against river's detectors, on simulated streams and on every CSV file in DATA
 	$(BIN)/python -m pip install --quiet --group bench
 	$(BIN)/python -m benchmarks.drift --data '$(DATA)'
+
+TRIALS ?= 30
+LATEST ?= 3000
+METRIC ?= overall_score
+TUNED ?= prophet,neural_tpp,baseline
+bench-tune: $(STAMP)  ## tune the algorithms TUNED on every CSV file in DATA, and measure the gain on the test part
+	$(BIN)/python -m benchmarks.tune --data '$(DATA)' --algorithms '$(TUNED)' --trials '$(TRIALS)' --posts '$(LATEST)' \
+		--metric '$(METRIC)'
 
 BEFORE ?=
 bench-api: $(STAMP)  ## measure the REST API beside a bare FastAPI application, and beside the git revision BEFORE

@@ -40,6 +40,7 @@ def test_a_wheel_works_outside_of_the_checkout(tmp_path: Path) -> None:
     assert (tmp_path / "made" / "retrainer-mine" / "retrainer_mine.py").exists()
     assert (site / "retrainer_claude" / "prompt.md").exists()
     assert (site / "retrainer_neural" / "network.py").exists()
+    assert (site / "retrainer_lm" / "training.py").exists()
     assert (site / "retrainer_ensemble" / "hedge.py").exists()
     for folder in ("templates", "static"):
         source = ROOT / "retrainer" / "web" / folder

@@ -74,7 +74,7 @@ def test_every_setting_is_documented_with_its_default() -> None:
     assert documented == dict(settings_of(Settings))
 
 
-@pytest.mark.parametrize("algorithm", ["prophet", "ensemble", "neural_tpp", "claude_api", "baseline"])
+@pytest.mark.parametrize("algorithm", ["prophet", "ensemble", "neural_tpp", "finetuned_lm", "claude_api", "baseline"])
 def test_every_option_of_an_algorithm_is_documented_with_its_default(algorithm: str) -> None:
     documented = {
         re.sub(r"[` *]", "", key): default.strip("`")

@@ -112,6 +112,15 @@ def test_a_hostile_text_is_shown_as_it_is() -> None:
     assert charts()["intervals"].table.rows[2][0] == HOSTILE.replace("\x1b", "\\x1b").replace("\u202e", "\\u202e")
 
 
+def test_dollars_are_no_formula() -> None:
+    label = "$x^2$ for $1 or $2"
+    chart = scores.intervals(
+        "Scores", [scores.ScoreInterval(label, 0.7, None), scores.ScoreInterval("$\\frac{", 0.6, None)]
+    )
+    assert chart is not None
+    assert {label, "$\\frac{"} <= {element.text for element in parse(chart).iter("text")}
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_a_chart_has_a_title_a_description_and_a_complete_table(name: str) -> None:
     chart = charts()[name]

@@ -166,7 +166,6 @@ def settings() -> dict[str, Any]:
         "lines.scale_dashes": False,
         "path.simplify_threshold": 0.3,
         "svg.fonttype": "none",
-        "svg.hashsalt": "retrainer",
     }
 
 

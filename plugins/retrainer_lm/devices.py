@@ -1,0 +1,45 @@
+"""Where the network computes, and how it does so the same way each time."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import torch
+
+from retrainer.errors import AlgorithmError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+def choose_device() -> str:
+    """Return `cuda` or `mps` where there is one, else `cpu`."""
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+@contextmanager
+def deterministic() -> Iterator[None]:
+    """Compute in one thread, which on busy cores is also faster, and by algorithms that give the same each time.
+
+    Raises:
+        AlgorithmError: the memory of the machine or of its device is not enough, or the device is gone.
+    """
+    threads, was = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    state = torch.get_rng_state()
+    torch.set_num_threads(1)
+    torch.use_deterministic_algorithms(mode=True, warn_only=True)
+    try:
+        yield
+    except (MemoryError, torch.OutOfMemoryError) as error:
+        raise AlgorithmError(
+            "`finetuned_lm` ran out of memory", hint="Use a smaller base model, rank or number of samples"
+        ) from error
+    except torch.AcceleratorError as error:
+        raise AlgorithmError(f"the device of `finetuned_lm` failed: {str(error).splitlines()[0]}") from error
+    finally:
+        torch.set_num_threads(threads)
+        torch.use_deterministic_algorithms(mode=was)
+        torch.set_rng_state(state)

@@ -1,0 +1,55 @@
+"""A stored model: `adapter.safetensors`, and `model.json`, which describes it and its base model."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from safetensors.numpy import load, save
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Weights = dict[str, NDArray[np.float32]]
+
+FORMAT = 1
+_WEIGHTS, _DESCRIPTION = "adapter.safetensors", "model.json"
+
+
+@dataclass(frozen=True)
+class LanguageModel:
+    """A trained adapter.
+
+    Attributes:
+        description: plain data; see `training.train_model`.
+        weights: of the adapter, by name.
+        sha256: of the weights.
+    """
+
+    description: dict[str, Any]
+    weights: Weights
+    sha256: str
+
+
+def make_model(description: dict[str, Any], weights: Weights) -> LanguageModel:
+    """Return a model with the digest of its weights."""
+    return LanguageModel(description, weights, hashlib.sha256(save(weights)).hexdigest())
+
+
+def save_model(model: LanguageModel, directory: Path) -> list[str]:
+    """Write the model's files and return their names."""
+    (directory / _WEIGHTS).write_bytes(save(model.weights))
+    (directory / _DESCRIPTION).write_text(json.dumps(model.description, indent=1), encoding="utf-8")
+    return [_DESCRIPTION, _WEIGHTS]
+
+
+def load_model(directory: Path) -> LanguageModel:
+    """Read the model's files."""
+    description = json.loads((directory / _DESCRIPTION).read_text(encoding="utf-8"))
+    weights = (directory / _WEIGHTS).read_bytes()
+    return LanguageModel(description, load(weights), hashlib.sha256(weights).hexdigest())

@@ -1,0 +1,214 @@
+"""Train the adapter on windows of posts, with early stopping; an interrupted training is resumed."""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from peft import get_peft_model_state_dict, set_peft_model_state_dict
+
+from retrainer.algorithms import utc_times
+from retrainer.errors import InsufficientData
+from retrainer_lm import base_model
+from retrainer_lm.checkpoint import Checkpoint, Progress
+from retrainer_lm.devices import choose_device, deterministic
+from retrainer_lm.storage import FORMAT, make_model
+from retrainer_lm.windows import PostTokens, cut_windows
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    import pandas as pd
+    from numpy.typing import NDArray
+
+    from retrainer_lm import LmOptions
+    from retrainer_lm.storage import LanguageModel, Weights
+    from retrainer_lm.windows import Example
+
+MIN_POSTS = 20
+_BATCH = 2  # windows
+_LEARNING_RATE = 1e-3
+_WARM_UP_STEPS = 10
+_MAX_GRADIENT = 1.0
+_WITHOUT_HEADERS = 0.15  # of the windows
+_MAX_OFFSET = 8  # posts
+_HELD_OUT = 0.1  # of the posts, the last ones
+_HELD_OUT_WINDOWS = 8
+_STEPS_A_LOOK = 20  # between two looks at the held-out posts
+_PATIENCE = 4  # looks without an improvement
+
+log = logging.getLogger(__name__)
+
+
+def train_model(posts: pd.DataFrame, options: LmOptions) -> LanguageModel:
+    """Train the adapter, on a GPU if there is one.
+
+    The description of the model is plain data: `format`; the `base` with its identity and SHA-256; the `tokenizer`;
+    `rank`; `trained_posts`; `steps`, and which of `posts`, `steps` and `time` ended the training; the `held_out` losses
+    in nats a token, the first before training; `device` and the versions of `torch`, `transformers` and `peft`.
+
+    Args:
+        posts: training posts in order, all with texts.
+        options: see `LmOptions`.
+
+    Raises:
+        InsufficientData: there are fewer than 20 posts.
+        ConfigError: the base model cannot be loaded.
+        AlgorithmError: there is too little memory.
+    """
+    started = time.monotonic()
+    if len(posts) < MIN_POSTS:
+        raise InsufficientData(
+            f"`finetuned_lm` needs {MIN_POSTS} training posts, and there are {len(posts)}",
+            hint="Import more posts, or choose another algorithm, such as baseline",
+        )
+    base = base_model.find_base(options)
+    tokenizer = base_model.load_tokenizer(base)
+    tokens = PostTokens(tokenizer, posts, utc_times(posts))
+    device = choose_device()
+    with deterministic():
+        torch.manual_seed(options.seed)
+        network = base_model.with_adapter(base_model.load_network(base), options.rank).to(device)
+        training = _Training(network, tokens, options, device)
+        checkpoint = Checkpoint.of(posts, options, base.sha256)
+        ended_by = training.run(checkpoint, started + 60 * options.max_train_minutes)
+        checkpoint.delete()
+    progress = training.progress
+    log.info(
+        "Trained %d steps in %.0f s: held-out loss %.3f, before %.3f nats a token",
+        progress.steps,
+        time.monotonic() - started,
+        min(progress.held_out),
+        progress.held_out[0],
+    )
+    import peft  # noqa: PLC0415
+    import transformers  # noqa: PLC0415
+
+    description = {
+        "format": FORMAT,
+        "base": {"identity": base.identity, "sha256": base.sha256},
+        "tokenizer": base_model.describe_tokenizer(tokenizer),
+        "rank": options.rank,
+        "trained_posts": len(posts),
+        "steps": progress.steps,
+        "ended_by": ended_by,
+        "held_out": progress.held_out,
+        "device": device,
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+        "peft": peft.__version__,
+    }
+    return make_model(description, training.best)
+
+
+class _Training:
+    """An adapter, its optimizer and its data."""
+
+    def __init__(self, network: Any, tokens: PostTokens, options: LmOptions, device: str) -> None:
+        self._network = network
+        self._tokens = tokens
+        self._options = options
+        self._device = device
+        held_out = max(2, int(len(tokens) * _HELD_OUT))
+        self._rows = range(len(tokens) - held_out)
+        rows = range(len(tokens) - held_out, len(tokens))
+        self._held_out = cut_windows(tokens, rows, 0, np.zeros(1, dtype=bool))[:_HELD_OUT_WINDOWS]
+        trained = [part for part in network.parameters() if part.requires_grad]
+        self._optimizer = torch.optim.AdamW(trained, lr=_LEARNING_RATE, weight_decay=0.0)
+        self.progress = Progress()
+        self.best: Weights = self._weights()
+
+    def run(self, checkpoint: Checkpoint, deadline: float) -> str:
+        """Train until the held-out loss does not improve, and return what ended it."""
+        progress, options = self.progress, self._options
+        stored = checkpoint.read()
+        if stored is not None:
+            self._restore(*stored)
+            progress = self.progress
+            log.info("Resumed the training after %d steps", progress.steps)
+        else:
+            progress.held_out.append(self._held_out_loss())
+        for batch in self._batches(progress.steps):
+            if progress.steps >= options.max_steps:
+                return "steps"
+            if time.monotonic() > deadline:
+                self._look()
+                return "time"
+            self._step(batch)
+            progress.steps += 1
+            if progress.steps % _STEPS_A_LOOK == 0 or progress.steps == options.max_steps:
+                self._look()
+                if progress.looks_without_gain >= _PATIENCE:
+                    return "posts"
+                checkpoint.write(progress, self._weights(), self.best, self._optimizer.state_dict())
+        return "steps"
+
+    def _look(self) -> None:
+        """Keep the weights if they are the best so far on the held-out posts."""
+        loss = self._held_out_loss()
+        if loss < min(self.progress.held_out):
+            self.best, self.progress.looks_without_gain = self._weights(), 0
+        else:
+            self.progress.looks_without_gain += 1
+        self.progress.held_out.append(loss)
+        log.info("Step %d: held-out loss %.3f nats a token", self.progress.steps, loss)
+
+    def _step(self, batch: Sequence[Example]) -> None:
+        done = self.progress.steps
+        share = min((done + 1) / _WARM_UP_STEPS, 1.0) * (1 - done / self._options.max_steps)
+        for group in self._optimizer.param_groups:
+            group["lr"] = _LEARNING_RATE * share
+        torch.manual_seed((self._options.seed << 20) + done)  # of the dropout, so that a resumed training is the same
+        self._network.train()
+        self._optimizer.zero_grad()
+        self._loss(batch).backward()
+        torch.nn.utils.clip_grad_norm_(self._network.parameters(), _MAX_GRADIENT)
+        self._optimizer.step()
+
+    def _held_out_loss(self) -> float:
+        self._network.eval()
+        with torch.no_grad():
+            nats = [
+                (float(self._loss([window])), sum(label >= 0 for label in window.labels)) for window in self._held_out
+            ]
+        return sum(loss * count for loss, count in nats) / sum(count for _, count in nats)
+
+    def _loss(self, batch: Sequence[Example]) -> Any:
+        length = max(len(window.ids) for window in batch)
+
+        def padded(values: list[list[int]], fill: int) -> Any:
+            return torch.tensor([[*row, *[fill] * (length - len(row))] for row in values], device=self._device)
+
+        ids = padded([window.ids for window in batch], 0)
+        labels = padded([window.labels for window in batch], -100)
+        mask = padded([[1] * len(window.ids) for window in batch], 0)
+        return self._network(input_ids=ids, attention_mask=mask, labels=labels).loss
+
+    def _batches(self, start: int) -> Iterator[Sequence[Example]]:
+        """Yield batches for ever, from a step on; the order depends on the seed and the pass over the posts alone."""
+        step, epoch = 0, 0
+        while True:
+            random = np.random.default_rng((self._options.seed, epoch))
+            offset = int(random.integers(min(_MAX_OFFSET, max(1, len(self._rows) // 2))))
+            without: NDArray[np.bool_] = random.random(len(self._rows)) < _WITHOUT_HEADERS
+            windows = cut_windows(self._tokens, self._rows, offset, without)
+            order = random.permutation(len(windows))
+            for first in range(0, len(order), _BATCH):
+                if step >= start:
+                    yield [windows[number] for number in order[first : first + _BATCH]]
+                step += 1
+            epoch += 1
+
+    def _weights(self) -> Weights:
+        state = get_peft_model_state_dict(self._network)
+        return {name: part.detach().float().cpu().numpy().copy() for name, part in state.items()}
+
+    def _restore(self, progress: Progress, weights: Weights, best: Weights, optimizer: dict[str, Any]) -> None:
+        set_peft_model_state_dict(
+            self._network, {name: torch.from_numpy(part).to(self._device) for name, part in weights.items()}
+        )
+        self._optimizer.load_state_dict(optimizer)
+        self.progress, self.best = progress, best
