@@ -105,6 +105,9 @@ class Tab:
         answer = self.page.goto(self.origin + path)
         assert answer is not None, path
         assert answer.status == status, f"{path}: {answer.text()[:300]}"
+        while self.page.get_by_text("Reload the page").count():  # what takes long is made in the background
+            self.page.wait_for_timeout(300)
+            self.page.reload()
         if path == "/docs":
             self.page.locator(".opblock").first.wait_for()
         return self
