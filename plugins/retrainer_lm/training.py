@@ -62,7 +62,7 @@ def train_model(posts: pd.DataFrame, options: LmOptions) -> LanguageModel:
     started = time.monotonic()
     if len(posts) < MIN_POSTS:
         raise InsufficientData(
-            f"`finetuned_lm` needs {MIN_POSTS} training posts, and there are {len(posts)}",
+            f"`finetuned_lm` needs {MIN_POSTS} training posts; found {len(posts)}",
             hint="Import more posts, or choose another algorithm, such as baseline",
         )
     base = base_model.find_base(options)
@@ -78,7 +78,7 @@ def train_model(posts: pd.DataFrame, options: LmOptions) -> LanguageModel:
         checkpoint.delete()
     progress = training.progress
     log.info(
-        "Trained %d steps in %.0f s: held-out loss %.3f, before %.3f nats a token",
+        "Trained %d steps in %.0f s: held-out loss %.3f nats per token (before training: %.3f)",
         progress.steps,
         time.monotonic() - started,
         min(progress.held_out),
@@ -128,7 +128,7 @@ class _Training:
         if stored is not None:
             self._restore(*stored)
             progress = self.progress
-            log.info("Resumed the training after %d steps", progress.steps)
+            log.info("Resumed training after %d steps", progress.steps)
         else:
             progress.held_out.append(self._held_out_loss())
         for batch in self._batches(progress.steps):
@@ -154,7 +154,7 @@ class _Training:
         else:
             self.progress.looks_without_gain += 1
         self.progress.held_out.append(loss)
-        log.info("Step %d: held-out loss %.3f nats a token", self.progress.steps, loss)
+        log.info("Step %d: held-out loss %.3f nats per token", self.progress.steps, loss)
 
     def _step(self, batch: Sequence[Example]) -> None:
         done = self.progress.steps

@@ -95,7 +95,9 @@ async def _handle_invalid_request(_request: Request, error: RequestValidationErr
 
 async def _handle_http_error(request: Request, error: HTTPException) -> Response:
     if error.status_code == NOT_FOUND and request.method == "GET" and _shows_pages(request):
-        missing = UnknownName(f"there is no page '{_shorten(request.url.path)}'", hint="The first page links to all")
+        missing = UnknownName(
+            f"no page '{_shorten(request.url.path)}'", hint="Start from the first page, which links to all others"
+        )
         return await answer_error(request, missing)
     code, hint = _HTTP_ERRORS.get(error.status_code, ("http", ""))
     return failure(error.status_code, code, error.detail.lower(), hint=hint, headers=error.headers)

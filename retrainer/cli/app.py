@@ -51,7 +51,7 @@ COMMANDS = {
     "live": _Command("live", LIVE, "Show how production does on the posts since its promotion."),
     "ab": _Command("ab", LIVE, "Compare a version with production on new posts."),
     "replay": _Command("replay", REPLAY, "Test the retraining policy, and others, on past posts."),
-    "tune": _Command("tune", TUNING, "Find better options of an algorithm by trial, and train with them."),
+    "tune": _Command("tune", TUNING, "Tune the options of an algorithm, and train with the best ones."),
     "status": _Command("project", INSPECT, "Show the state of the project, and what needs attention."),
     "streams": _Command("streams", INSPECT, "List streams: posts, production versions, what is due or failed."),
     "production": _Command("show", INSPECT, "Show the production versions, now or at a past time."),

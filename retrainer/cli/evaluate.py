@@ -27,9 +27,7 @@ def evaluate(
     *,
     stream: VersionStreamOption = None,
     origin: Origin = None,
-    plot: Annotated[
-        Path | None, plot_option("the scores, the forecasts beside what came and how reliable they are")
-    ] = None,
+    plot: Annotated[Path | None, plot_option("the scores, the forecasts against actual posts, and calibration")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Score a version on posts later than its training data.
@@ -65,7 +63,7 @@ def compare(
     stream: VersionStreamOption = None,
     origin: Origin = None,
     plot: Annotated[
-        Path | None, plot_option("the scores, how certain the difference is and where it comes from")
+        Path | None, plot_option("the scores, the uncertainty of the difference, and where it comes from")
     ] = None,
     as_json: AsJson = False,
 ) -> None:

@@ -35,7 +35,7 @@ def live(
     *,
     stream: StreamsOption = None,
     since: Annotated[datetime | None, time_option("Only the weeks from this time on (ISO 8601, UTC).")] = None,
-    plot: Annotated[Path | None, plot_option("the weekly scores, the error so far and the evidence")] = None,
+    plot: Annotated[Path | None, plot_option("the weekly scores, the cumulative error and the evidence")] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show what the next `train` would do, and decide nothing.")
     ] = False,
@@ -119,4 +119,4 @@ def _show(
             live_text.show_live(one, previews.get(one.model_type), since=since)
     if plot is not None:
         drawn = [draw(reports[0]) for draw in (charts.scores, charts.errors, charts.evidence)]
-        write_plot(plot, drawn, "no live post has been scored yet", "Try again when posts have come")
+        write_plot(plot, drawn, "no live post has been scored yet", "Try again when new posts have arrived")

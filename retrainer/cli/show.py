@@ -114,9 +114,7 @@ def show(
     ],
     *,
     stream: VersionStreamOption = None,
-    plot: Annotated[
-        Path | None, plot_option("a version's scores, how reliable its forecasts are and what they depend on")
-    ] = None,
+    plot: Annotated[Path | None, plot_option("a version's scores, calibration and feature importance")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Show one version: training, scores, decisions.
@@ -149,7 +147,7 @@ def show(
         tables.show_version(found, evaluations, entries, importance, live, with_stream=several)
     if plot is not None:
         if isinstance(found, registry_tables.TrainingRun):
-            raise UsageError("--plot is about a version, not about a run", hint="Choose the version of the run")
+            raise UsageError("--plot requires a version, not a run", hint="Choose the version of the run")
         write_plot(plot, drawn, "the version has not been evaluated", f"Run `retrainer evaluate {found.version_id}`")
 
 
@@ -242,7 +240,7 @@ def history(
     run_filter = runs.RunFilter(since=since, until=until, status=status, promoted=promoted, offset=(page - 1) * limit)
     with open_project(context) as (project, _):
         if plot is not None and project.select_one(stream) is None:
-            raise UsageError("--plot is about one stream", hint="Choose it with --stream NAME")
+            raise UsageError("--plot requires one stream", hint="Choose it with --stream NAME")
         registry = project.registry.across(project.select_streams(stream))
         rows = registry.list_runs(model_type, limit, run_filter)
         scored = registry.list_scored_versions(row.model_version_id for row in rows)

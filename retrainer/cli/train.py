@@ -71,7 +71,8 @@ def train(
         Path | None, typer.Option("--summary", metavar="FILE", help="Append a Markdown summary to this file.")
     ] = None,
     report: Annotated[
-        Path | None, typer.Option("--report", metavar="FILE", help="Then write the file of `retrainer report`.")
+        Path | None,
+        typer.Option("--report", metavar="FILE", help="Write a report after the runs; see `retrainer report`."),
     ] = None,
     all_streams: Annotated[
         bool, typer.Option("--all-streams", help="Train all streams, each in a run of its own.")

@@ -54,7 +54,7 @@ def tune(
         typer.Option(
             metavar="NAME",
             autocompletion=complete_algorithms,
-            help="The algorithm; if repeated, they compete. By default, the configured one.",
+            help="The algorithm; repeat to let several compete. By default, the configured one.",
         ),
     ] = None,
     trials: Annotated[
@@ -71,7 +71,7 @@ def tune(
             metavar="overall_score|crps",
             parser=choice("overall_score", "crps"),
             autocompletion=lambda: ["overall_score", "crps"],
-            help="What a trial is judged by; crps applies to timing only.",
+            help="The metric by which trials are scored; crps applies to timing only.",
         ),
     ] = "overall_score",
     seed: Annotated[int, typer.Option(metavar="N", min=0, max=2**32 - 1, help="The seed of the sampler.")] = 0,
@@ -85,7 +85,7 @@ def tune(
     max_cost: Annotated[
         float | None,
         typer.Option(
-            metavar="DOLLARS", min=0, help="The total that paid forecasts may cost; required if there are any."
+            metavar="DOLLARS", min=0, help="The maximum total cost of paid forecasts; required if there are any."
         ),
     ] = None,
     cost_objective: Annotated[
@@ -98,7 +98,7 @@ def tune(
     apply: Annotated[
         bool, typer.Option("--apply", help="If the winner is promoted, write its options to the settings file.")
     ] = False,
-    show: Annotated[bool, typer.Option("--show", help="Only list the studies and the best trials of one.")] = False,
+    show: Annotated[bool, typer.Option("--show", help="List studies and the best trials of one; run nothing.")] = False,
     study_name: Annotated[
         str | None,
         typer.Option(
@@ -111,9 +111,9 @@ def tune(
     plot: Annotated[Path | None, plot_option("the trials of the study")] = None,
     as_json: AsJson = False,
 ) -> int:
-    """Find better options of an algorithm by trial, and train with them.
+    """Tune the options of an algorithm, and train with the best ones.
 
-    Trials see the training posts alone. A held-back part of these decides whether the best trial is kept; it is then
+    Trials see only the training posts. A held-back part of these decides whether the best trial is kept; it is then
     trained like any other version, and promoted only if it is better than production. The same command continues a
     study that was interrupted.
 
@@ -137,7 +137,7 @@ def tune(
         _show(context, model_type, stream, study_name, plot, as_json=as_json)
         return 0
     if study_name is not None:
-        raise UsageError("--study is for --show", hint="Without --show, an unfinished study is continued by itself")
+        raise UsageError("--study requires --show", hint="Add --show; tuning resumes an unfinished study automatically")
     if model_type is None:
         raise UsageError("missing argument 'timing|content'", hint="Choose a model type, or add --show")
     request = requests.TuningRequest(
@@ -169,7 +169,7 @@ def tune(
     else:
         render.show_result(result, settings.changes, written=settings.file)
     if plot is not None:
-        write_plot(plot, [charts.trials(result.report)], "no trial is complete")
+        write_plot(plot, [charts.trials(result.report)], "no complete trials")
     if result.interrupted:
         return INTERRUPTED
     return settings.exit_code or results.exit_code([result.run] if result.run else [])
@@ -227,19 +227,19 @@ def _show(
         shown = None if chosen is None else study.read_study(project, chosen)
         location = storage.describe_storage(project)
     if plot is not None and shown is None:
-        raise UsageError("--plot: there is no study to draw", hint="Run `retrainer tune timing` first")
+        raise UsageError("--plot: no study to draw", hint="Run `retrainer tune timing` first")
     if as_json:
         console.document(documents.tuning.StudiesDocument.from_reports(found, shown))
     else:
         render.show_studies(found, shown, location=location)
     if plot is not None and shown is not None:
-        write_plot(plot, [charts.trials(shown)], "no trial is complete")
+        write_plot(plot, [charts.trials(shown)], "no complete trials")
 
 
 def _refuse_with_show(**options: object) -> None:
     for name, value in options.items():
         if value is not None and value is not False:
-            raise UsageError(f"--{name.replace('_', '-')} tunes, and --show only lists studies", hint="Omit one")
+            raise UsageError(f"--{name.replace('_', '-')} cannot be used with --show", hint="Omit one")
 
 
 def _show_progress(progress: TuningProgress) -> None:

@@ -63,11 +63,11 @@ def show_study(report: StudyReport) -> None:
     console.text()
     _show_trials(report)
     if report.importances:
-        console.paragraph(f"Importance of the parameters: {_describe_importances(report.importances)}")
+        console.paragraph(f"Parameter importance: {_describe_importances(report.importances)}")
     failed = [trial for trial in report.trials if trial.state == "failed"]
     if failed:
         trials = "1 trial failed" if len(failed) == 1 else f"{len(failed)} trials failed"
-        console.paragraph(console.Styled(f"{trials}, the first one: {failed[0].error}", "bad"))
+        console.paragraph(console.Styled(f"{trials}, the first with: {failed[0].error}", "bad"))
     _show_outcome(summary)
 
 
@@ -80,7 +80,7 @@ def show_result(result: TuningResult, changes: Changes | None, *, written: str |
     """
     show_study(result.report)
     if result.interrupted:
-        console.paragraph(console.Styled("Interrupted: the same command continues this study", "warning"))
+        console.paragraph(console.Styled("Interrupted. Run the same command to continue this study", "warning"))
     if result.run is not None:
         console.text()
         show_run_results([result.run])
@@ -90,11 +90,9 @@ def show_result(result: TuningResult, changes: Changes | None, *, written: str |
         console.paragraph(console.Styled(f"Wrote {', '.join(map('.'.join, changes))} to '{written}'", "good"))
         return
     if result.promoted:
-        console.paragraph(
-            "The next `train` goes on with these options if you put this into the settings file (--apply):"
-        )
+        console.paragraph("To keep these options for the next `train`, add this to the settings file (or use --apply):")
     else:
-        console.paragraph("To train with these options all the same, put this into the settings file:")
+        console.paragraph("To train with these options anyway, add this to the settings file:")
     console.text("", *(f"  {line}" for line in format_changes(changes).splitlines()))
 
 
@@ -192,7 +190,7 @@ def _describe_options(trial: TrialResult, plan: StudyPlan, *, pareto: bool) -> s
         words = "as configured"
     else:
         words = ", ".join(f"{name}={_format_option(value)}" for name, value in differing.items())
-    return f"{words} (none is better and cheaper)" if pareto else words
+    return f"{words} (Pareto-optimal)" if pareto else words
 
 
 def _leaves(options: Mapping[str, Any], section: str = "") -> Iterator[tuple[str, Any]]:
@@ -221,8 +219,8 @@ def _show_outcome(summary: StudySummary) -> None:
     if outcome.winner is not None and outcome.gain_on_folds is not None:
         gained = _format_difference(summary.plan, outcome.gain_on_folds)
         console.paragraph(
-            f"Trial {outcome.winner} gains {gained} over the configured options on the folds by which it was chosen. "
-            "This estimate is too high."
+            f"Trial {outcome.winner} gains {gained} over the configured options on the folds used to choose it. "
+            "This estimate is optimistic."
         )
     gain = outcome.held_back
     reason = outcome.reason if gain is None else f"on the held-back fold, {_describe_gain(summary.plan, gain)}"

@@ -79,7 +79,7 @@ def check_costs(request: TuningRequest, spaces: Sequence[SearchSpace]) -> None:
     if paid and request.max_cost is None:
         raise UsageError(
             f"forecasts of '{paid[0]}' cost money, but there is no --max-cost",
-            hint="Add --max-cost with what all trials together may cost in US dollars",
+            hint="Add --max-cost DOLLARS, the maximum total cost of all trials",
         )
     if request.cost_objective and not paid:
-        raise UsageError("--cost-objective is for paid algorithms: these forecasts cost nothing", hint="Omit it")
+        raise UsageError("--cost-objective applies to paid algorithms only: these forecasts are free", hint="Omit it")

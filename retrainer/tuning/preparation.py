@@ -64,7 +64,7 @@ def prepare_again(project: Project, runtime: Runtime, plan: StudyPlan, now: date
         found, wanted = objective.plan.document(), plan.document()
         different = ", ".join(key for key in wanted if found[key] != wanted[key])
         raise PostsError(
-            f"this process finds something else than the study was started with: {different}",
+            f"this process differs from the start of the study: {different}",
             hint="Use the same posts, settings and plugins in all processes of a study",
         )
     return objective

@@ -210,7 +210,7 @@ class TrialQueue:
     ) -> bool:
         with self._lock():
             if not self._owns(trial):
-                log.warning("Trial %d was taken for lost; its result is dropped", trial.number)
+                log.warning("Trial %d was marked as lost; discarding its result", trial.number)
                 return False
             if error is not None:
                 trial.set_user_attr(ERROR, error)

@@ -114,11 +114,11 @@ def _remaining_trials(
 ) -> Trials:
     before = sum(trial.state in FINISHED for trial in study.trials())
     if before:
-        log.info("Resuming the study '%s': %d of %d trials are done", study.name, before, request.trials)
+        log.info("Resuming study '%s': %d of %d trials done", study.name, before, request.trials)
     else:
         names = ", ".join(space.name for space in objective.spaces)
         log.info(
-            "Tuning %s on %d training posts, %d folds: %d trials in the study '%s'",
+            "Tuning %s on %d training posts, %d folds: %d trials in study '%s'",
             names,
             objective.plan.training_count,
             len(objective.plan.folds),

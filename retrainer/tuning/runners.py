@@ -55,7 +55,7 @@ def run_trials_here(trials: Trials) -> None:
             run_trial(trials.queue, trial, trials.objective)
             trials.report_progress()
     except CostLimitReached as error:
-        log.warning("No more trials: %s", error)
+        log.warning("Stopping the trials: %s", error)
 
 
 def _run_in_processes(jobs: int, trials: Trials) -> None:
@@ -103,7 +103,7 @@ def _run_in_workers(trials: Trials, run: Workers) -> None:
             for _, answer in answers:
                 if isinstance(answer, WorkerLost):
                     lost += 1
-                    log.warning("A worker was lost: %s", answer.reason)
+                    log.warning("Lost a worker: %s", answer.reason)
                     if lost > MAX_LOST_IN_A_ROW:
                         raise RetrainerError(f"{lost} workers were lost in a row: {answer.reason}")
                     queue.recover()
@@ -115,7 +115,7 @@ def _run_in_workers(trials: Trials, run: Workers) -> None:
                 if outcome.result is not None:
                     trials.report_progress()
         if stopped:
-            log.warning("No more trials: %s", stopped)
+            log.warning("Stopping the trials: %s", stopped)
         if stopped or trials.is_stopping() or queue.is_finished():
             return
         time.sleep(POLL_SECONDS)  # other processes run the last trials

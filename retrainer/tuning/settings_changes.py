@@ -73,7 +73,7 @@ def write_changes(
     text = settings_file.read_file(path).decode()
     for key, value in changes.items():
         if key[0] == "streams" and _PATTERN_CHARACTERS & set(project.stream):
-            raise _by_hand(f"the name of the stream '{project.stream}' is also a pattern of others")
+            raise _by_hand(f"the name of the stream '{project.stream}' is also a pattern that matches others")
         text = settings_edit.change_key(text, key, _as_yaml(value), path)
     changed = text.encode()
     settings = settings_file.parse_settings(changed, path, {}, written=False)[0].for_stream(project.stream)

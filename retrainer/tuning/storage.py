@@ -65,7 +65,9 @@ def open_storage(project: Project) -> RDBStorage:
         return _open(url, {"pool_pre_ping": True})
     path = project.folder / str(url.database)
     if "?" in str(path):
-        raise ConfigError(f"Optuna cannot open '{path}': it has a question mark", hint=f"Set {KEY} to another path")
+        raise ConfigError(
+            f"Optuna cannot open '{path}': the path contains a question mark", hint=f"Set {KEY} to another path"
+        )
     path.parent.mkdir(parents=True, exist_ok=True)
     with exclusive_lock(lock_file(path)):  # two processes must not create the tables at once
         return _open(url, {"connect_args": {"timeout": BUSY_TIMEOUT_SECONDS}, "pool_events": [(_prepare, "connect")]})
@@ -91,7 +93,7 @@ def storage_errors(url: sa.URL) -> Iterator[None]:
     except StorageInternalError as error:
         if isinstance(error.__cause__, sa.exc.DBAPIError):
             raise translate_error(error.__cause__, sa.create_engine(url)) from error
-        raise DatabaseError(f"the studies in {location(sa.create_engine(url))} cannot be used: {error}") from error
+        raise DatabaseError(f"cannot use the studies in {location(sa.create_engine(url))}: {error}") from error
 
 
 def _open(url: sa.URL, engine_options: dict[str, object]) -> RDBStorage:

@@ -170,7 +170,7 @@ def read_study(project: Project, name: str) -> StudyReport:
     """
     file = storage_file(project)
     if file is not None and not file.exists():
-        raise UnknownName(f"unknown study '{name}'", hint="No study was ever started here")
+        raise UnknownName(f"unknown study '{name}'", hint="This project has no studies yet")
     with opened_storage(project) as storage:
         return report_study(load_study(storage, name))
 

@@ -108,7 +108,7 @@ def _explain(gain: Gain) -> str:
 def _no_complete_trial(trials: tuple[TrialResult, ...]) -> RetrainerError:
     failed = [trial for trial in trials if trial.state == "failed"]
     if not failed:
-        return RetrainerError("no trial was completed", hint="Give it more time: --timeout")
+        return RetrainerError("no trial was completed", hint="Allow more time with --timeout")
     return RetrainerError(
         f"all {len(failed)} trials failed, the first one with: {failed[0].error}",
         hint="Fix the algorithm or its search space; `retrainer tune --show` lists the trials",

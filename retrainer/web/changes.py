@@ -112,7 +112,7 @@ class ChangeRequest:
             UnknownName: there is no such version.
         """
         if "version" not in self.target:
-            raise UsageError("no version is named", hint="Open this page from that of a version")
+            raise UsageError("no version given", hint="Open this page from the page of a version")
         return self.site.streams.find_version(self.target["version"], self.target.get("stream"))
 
     def find_model(self) -> tuple[Project, ModelTypeName]:
@@ -165,7 +165,7 @@ def _require_seen(request: ChangeRequest, state: str, what: str) -> None:
         ProductionChanged: it does not.
     """
     if request.form.get("seen") != state:
-        hint = "Look at the new state below, and confirm again"
+        hint = "Check the new state below, then confirm again"
         raise ProductionChanged(f"{what} has changed since this page was shown", hint=hint)
 
 
@@ -174,7 +174,7 @@ def _score_row(project: Project, before: str, after: str) -> list[Row]:
     for version_id in (before, after):
         rows = [] if version_id == NONE else project.registry.list_evaluations(version_id, limit=1)
         scores.append(f"{rows[0].overall_score:.4f}" if rows else "not evaluated")
-    return [Row("Score, each on its own latest test", *scores)]
+    return [Row("Score on its own latest test", *scores)]
 
 
 def _paid_warning(request: ChangeRequest, algorithms: Mapping[str, ModelTypeName]) -> tuple[str, ...]:
@@ -183,7 +183,7 @@ def _paid_warning(request: ChangeRequest, algorithms: Mapping[str, ModelTypeName
         for name, model_type in algorithms.items()
         if request.site.runtime.algorithms(name, model_type).description.paid
     ]
-    return (f"Forecasts of '{paid[0]}' cost money: a run makes some to evaluate the version.",) if paid else ()
+    return (f"Forecasts of '{paid[0]}' cost money, and a run makes some to evaluate the version.",) if paid else ()
 
 
 def _confirm_promotion(request: ChangeRequest) -> Confirmation:
@@ -192,10 +192,10 @@ def _confirm_promotion(request: ChangeRequest) -> Confirmation:
     live = _live_id(project, model_type)
     require_promotable(version)
     if version.is_production:
-        raise UsageError(f"'{version_id}' is already in production", hint="There is nothing to change")
+        raise UsageError(f"'{version_id}' is already in production", hint="Nothing to do")
     hold, notes = project.registry.get_hold(model_type), []
     if project.settings.retraining.refits(model_type):
-        notes.append("It is fitted again on all posts first, which may take as long as its training.")
+        notes.append("It is first refitted on all posts, which may take as long as its training.")
     if hold is not None:
         notes.append(f"Automatic promotion of {model_type} is on hold: {hold.reason}.")
     paid = is_paid(request.site.runtime, version)
@@ -206,10 +206,10 @@ def _confirm_promotion(request: ChangeRequest) -> Confirmation:
             Row(f"Version of {model_type} in production", live, version_id),
             *_score_row(project, live, version_id),
         ],
-        notes=[*notes, "A rollback undoes it."],
+        notes=[*notes, "You can undo this with a rollback."],
         warnings=(f"Forecasts of '{version.algorithm}' cost money.",) if paid else (),
         compare=None if live == NONE else (live, version_id),
-        reason="Promoted on the page",
+        reason="Promoted in the browser",
         stream=project.stream,
         seen=live,
     )
@@ -218,7 +218,7 @@ def _confirm_promotion(request: ChangeRequest) -> Confirmation:
 def _promote(request: ChangeRequest) -> Done:
     project, version = request.find_version()
     _require_seen(request, _live_id(project, version.model_type_name), "production")
-    reason, site = request.reason("Promoted on the page"), request.site
+    reason, site = request.reason("Promoted in the browser"), request.site
     change = promote_version(project, site.runtime, version.version_id, reason, request.now)
     return Done(ChangedDocument.from_promotion(change, version.version_id, project.stream).message, "/overview")
 
@@ -228,19 +228,19 @@ def _confirm_rollback(request: ChangeRequest) -> Confirmation:
     (promotion, *_) = project.registry.find_promotions_to_undo(model_type)
     before, live = project.registry.get_version_before(promotion), _live_id(project, model_type)
     return Confirmation(
-        heading=f"Roll {model_type} back?",
+        heading=f"Roll back {model_type}?",
         button="Roll back",
         rows=[
             Row(f"Version of {model_type} in production", live, before.version_id),
             *_score_row(project, live, before.version_id),
         ],
         notes=[
-            f"It undoes the promotion of {promotion.at:%Y-%m-%d %H:%M} UTC, whose reason was: {promotion.reason}.",
-            "The fit that was live before must load and forecast first; otherwise nothing changes.",
+            f"This undoes the promotion of {promotion.at:%Y-%m-%d %H:%M} UTC. Its reason was: {promotion.reason}.",
+            "The previous fit must load and forecast first; if it cannot, nothing changes.",
         ],
-        choices=(Choice("hold", "Stop automatic promotion until it is released", default=True),),
+        choices=(Choice("hold", "Hold automatic promotion until you release it", default=True),),
         compare=(live, before.version_id),
-        reason="Rolled back on the page",
+        reason="Rolled back in the browser",
         stream=project.stream,
         seen=live,
     )
@@ -249,7 +249,7 @@ def _confirm_rollback(request: ChangeRequest) -> Confirmation:
 def _roll_back(request: ChangeRequest) -> Done:
     project, model_type = request.find_model()
     _require_seen(request, _live_id(project, model_type), "production")
-    reason, hold = request.reason("Rolled back on the page"), "hold" in request.form
+    reason, hold = request.reason("Rolled back in the browser"), "hold" in request.form
     change = roll_back(project, request.site.runtime, model_type, reason, request.now, hold=hold)
     message = f"Rolled back from {change.from_version} to {change.to_version}"
     return Done(message + (f"; automatic promotion of {model_type} is on hold" if hold else ""), "/overview")
@@ -270,7 +270,7 @@ def _confirm_hold(request: ChangeRequest) -> Confirmation:
         button="Hold",
         rows=[Row(f"Automatic promotion of {model_type}", "on", "on hold until it is released")],
         notes=["New versions are still trained and compared. You can promote one by hand."],
-        reason="Held on the page",
+        reason="Held in the browser",
         stream=project.stream,
         seen=state,
     )
@@ -278,7 +278,7 @@ def _confirm_hold(request: ChangeRequest) -> Confirmation:
 
 def _hold(request: ChangeRequest) -> Done:
     project, model_type = request.find_model()
-    changed = project.registry.hold(model_type, request.reason("Held on the page"), request.now)
+    changed = project.registry.hold(model_type, request.reason("Held in the browser"), request.now)
     return Done(f"Automatic promotion of {model_type} is {'now' if changed else 'already'} on hold", "/overview")
 
 
@@ -286,13 +286,13 @@ def _confirm_release(request: ChangeRequest) -> Confirmation:
     project, model_type = request.find_model()
     state = _describe_hold(project, model_type)
     if state == "on":
-        raise UsageError(f"automatic promotion of {model_type} is not on hold", hint="There is nothing to change")
+        raise UsageError(f"automatic promotion of {model_type} is not on hold", hint="Nothing to do")
     return Confirmation(
         heading=f"Release {model_type}?",
         button="Release",
         rows=[Row(f"Automatic promotion of {model_type}", state, "on")],
-        notes=["The next run promotes its version again if it is better."],
-        reason="Released on the page",
+        notes=["The next run will again promote its version if it is better."],
+        reason="Released in the browser",
         stream=project.stream,
         seen=state,
     )
@@ -301,7 +301,7 @@ def _confirm_release(request: ChangeRequest) -> Confirmation:
 def _release(request: ChangeRequest) -> Done:
     project, model_type = request.find_model()
     _require_seen(request, _describe_hold(project, model_type), "the hold")
-    changed = project.registry.release(model_type, request.reason("Released on the page"), request.now)
+    changed = project.registry.release(model_type, request.reason("Released in the browser"), request.now)
     return Done(f"Automatic promotion of {model_type} is {'released' if changed else 'not on hold'}", "/overview")
 
 
@@ -310,13 +310,13 @@ def _confirm_pin(request: ChangeRequest, *, pinned: bool) -> Confirmation:
     name, words = ("Pin", ("no", "yes")) if pinned else ("Unpin", ("yes", "no"))
     if version.pinned == pinned:
         state = "already" if pinned else "not"
-        raise UsageError(f"'{version.version_id}' is {state} pinned", hint="There is nothing to change")
+        raise UsageError(f"'{version.version_id}' is {state} pinned", hint="Nothing to do")
     return Confirmation(
         heading=f"{name} {version.version_id}?",
         button=name,
         rows=[Row("Pinned", *words)],
         notes=["A pinned version is never archived." if pinned else "A later run may archive it if it is old."],
-        reason=f"{name}ned on the page",
+        reason=f"{name}ned in the browser",
         stream=project.stream,
         seen=str(version.pinned),
     )
@@ -324,7 +324,7 @@ def _confirm_pin(request: ChangeRequest, *, pinned: bool) -> Confirmation:
 
 def _pin(request: ChangeRequest, *, pinned: bool) -> Done:
     project, version = request.find_version()
-    reason = request.reason(f"{'Pinned' if pinned else 'Unpinned'} on the page")
+    reason = request.reason(f"{'Pinned' if pinned else 'Unpinned'} in the browser")
     changed = project.registry.pin(version.version_id, reason, request.now, pinned=pinned)
     words = ("now" if changed else "already") if pinned else ("no longer" if changed else "not")
     return Done(f"{version.version_id} is {words} pinned", f"/version/{version.version_id}")
@@ -345,7 +345,7 @@ def _confirm_retraining(request: ChangeRequest) -> Confirmation:
     algorithms = {project.settings.model(name).algorithm: name for name in types}
     automatic = project.settings.retraining.auto_promote
     held = [name for name in types if project.registry.get_hold(name) is not None]
-    notes = [f"Automatic promotion of {' and '.join(held)} is on hold, so that no version goes live."] if held else []
+    notes = [f"Automatic promotion of {' and '.join(held)} is on hold, so no version goes live."] if held else []
     return Confirmation(
         heading=f"Retrain {' and '.join(types)}?",
         button="Retrain",
@@ -353,9 +353,9 @@ def _confirm_retraining(request: ChangeRequest) -> Confirmation:
             Row(f"Version of {name} in production", _live_id(project, name), _new_version(project, name))
             for name in types
         ],
-        notes=["A process of its own trains, evaluates and compares; this page need not stay open.", *notes],
+        notes=["The run is a separate process; you can close this page.", *notes],
         warnings=_paid_warning(request, algorithms),
-        choices=(Choice("promote", "Promote a version that is better", default=automatic),),
+        choices=(Choice("promote", "Promote the new version if it is better", default=automatic),),
         stream=project.stream,
         seen=NONE,
     )

@@ -51,19 +51,19 @@ async def log_in(request: Request) -> Response:
     try:
         fields = await read_form(request, site.sessions.form_token(form_id))
     except ForgedForm:
-        return _form(request, back, "The form was too old. Try again", status=403)
+        return _form(request, back, "The form has expired. Try again", status=403)
     except RetrainerError as error:
         return await answer_error(request, error)
     client = request.client.host if request.client else ""
     # No await from here on: attempts at the same time are counted one after another.
     if seconds := site.logins.wait(client):
-        message = f"Too many logins have failed. Wait {seconds} s"
+        message = f"Too many failed logins. Wait {seconds} s"
         return _form(request, back, message, status=429, headers={"Retry-After": str(seconds)})
     if not secrets.compare_digest(fields.get("token", "").strip().encode(), site.token.encode()):
         site.logins.add_failure(client)
-        log.warning("A login of %s failed", client)
+        log.warning("Login from %s failed", client)
         return _form(request, back, "The token is wrong", status=403)
-    log.info("A login of %s", client)
+    log.info("Login from %s", client)
     answer = see(back)
     _set_cookie(request, answer, cookie_name(request), site.sessions.start(), SESSION_SECONDS)
     answer.delete_cookie(_form_cookie(request), secure=_is_secure(request), httponly=True, samesite="strict")

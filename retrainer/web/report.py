@@ -125,9 +125,9 @@ def fit(html: str, max_bytes: int = MAX_BYTES) -> bytes:
     content = html.encode()
     if len(content) >= max_bytes:
         content = _DATA.sub("", html).encode()
-        log.info("Left the tables behind the charts out of the report, which would have more than %d bytes", max_bytes)
+        log.info("Omitted the tables behind the charts: the report would exceed %d bytes", max_bytes)
     if len(content) >= max_bytes:
-        log.warning("The report has %d bytes, more than %d", len(content), max_bytes)
+        log.warning("The report is %d bytes, more than the limit of %d", len(content), max_bytes)
     return content
 
 

@@ -80,7 +80,7 @@ def test_without_apply_the_lines_for_the_settings_file_are_printed(tunable: Runn
     hours = json.loads(tunable("show", "timing@production", "--json").out)["hyperparameters"]["hours"]
     assert f"timing_model:\n    tunable:\n      hours: {hours}" in done.out
     assert "Kept: on the held-back fold, its gain is +" in done.out
-    assert "This estimate is too high." in done.out
+    assert "This estimate is optimistic." in done.out
     assert "Importance of the parameters: tunable.hours 100%" in done.out
 
 
@@ -94,7 +94,7 @@ def test_a_tuned_version_that_is_not_better_than_production_is_rejected_and_not_
     done = tunable("tune", "timing", *FEW, "--apply")
     assert done.code == 0, done.err
     assert "Not promoted: " in done.out
-    assert "To train with these options all the same, put this into the settings file:" in done.out
+    assert "To train with these options anyway, add this to the settings file:" in done.out
     assert settings_of(folder) == before
     run = tunable("history", "--json").json["training_runs"][0]
     assert not run["promoted_to_production"]
@@ -138,7 +138,10 @@ def test_options_that_cannot_be_written_lose_neither_study_nor_promotion(tunable
     import_posts(folder, stream="news*")
     done = tunable("tune", "timing", *FEW, "--stream", "news*", "--apply")
     assert done.code == 2
-    assert "cannot write the tuned options: the name of the stream 'news*' is also a pattern of others" in done.err
+    assert (
+        "cannot write the tuned options: the name of the stream 'news*' is also a pattern that matches others"
+        in done.err
+    )
     assert "Promoted: " in done.out
     assert "put this into the settings file" in done.out
 
@@ -159,7 +162,7 @@ def test_options_that_cannot_be_written_lose_neither_study_nor_promotion(tunable
         (("content", "--metric", "crps"), "crps"),
         (("timing", "--algorithm", "tunible"), "unknown algorithm 'tunible'. Did you mean 'tunable'?"),
         (("timing", "--plot", "study.pdf"), "--plot: unsupported format 'study.pdf'"),
-        (("--show", "--plot", "study.svg"), "--plot: there is no study to draw"),
+        (("--show", "--plot", "study.svg"), "--plot: no study to draw"),
         (("timing", "--backend", "dask"), "--backend dask needs an address"),
     ],
 )

@@ -200,7 +200,7 @@ def sample_charts() -> dict[str, Chart]:
     differences = TIMING.overall_score(parts[1]) - TIMING.overall_score(parts[0])
     names = ("baseline_timing_20261101_120000_09be", HOSTILE)
     rows = [
-        scores.ScoreInterval("live version", 0.71, (0.68, 0.73)),
+        scores.ScoreInterval("production version", 0.71, (0.68, 0.73)),
         scores.ScoreInterval("naive forecast", 0.66, (0.64, 0.68), style.NAIVE),
         scores.ScoreInterval(HOSTILE, 0.69, None, style.OTHER),
     ]

@@ -88,7 +88,7 @@ def test_trials_of_the_pareto_set_are_shown_with_their_costs(capsys: pytest.Capt
     trials = tuple(replace(trial, cost_usd=trial.number / 100) for trial in report.trials)
     show_study(replace(report, trials=trials, pareto=(1, 2)))
     rows = rows_of(capsys.readouterr().out)
-    marked = [row[0] for row in rows if "(none is better and cheaper)" in " ".join(row)]
+    marked = [row[0] for row in rows if "(Pareto-optimal)" in " ".join(row)]
     assert marked == ["2", "1"]
     assert rows[0][4] == "$0.0200"
 

@@ -118,7 +118,7 @@ def test_lists_are_filtered_and_paged(two_versions: tuple[str, str], serve: Call
     assert [node.text() for node in timing.css("tbody th")] == [*reversed(two_versions)]
     assert len(read(server, "/runs?type=timing&result=rejected").css("tbody tr")) == 1
     assert len(read(server, "/runs?result=promoted").css("tbody tr")) == 2
-    assert text_of(read(server, "/runs?result=failed"), ".empty") == "No run matches."
+    assert text_of(read(server, "/runs?result=failed"), ".empty") == "No runs match."
     assert read(server, "/versions?page=7").css_first(".empty") is not None
     for path in (
         "/runs?result=lost",

@@ -127,7 +127,7 @@ def test_the_page_of_a_run_shows_decision_evidence_and_where_the_log_is_not(proj
     assert run is not None
     page = html.unescape(httpx2.get(f"{serve().url}/run/{run.run_id}", verify=NO_TLS).text)
     assert str(run.promotion_reason) in page
-    assert "Probability of being better" in page
+    assert "Probability that it is better" in page
     assert "retrainer train --log-file logs/retrainer.log" in page
     assert "data-events" not in page
     assert "run.js" not in page

@@ -237,7 +237,7 @@ def test_bad_data_is_pointed_out() -> None:
     start = datetime(2024, 1, 1, tzinfo=UTC)
     days = quality([start + timedelta(days=row // 2) for row in range(20)], [np.nan] * 10 + [5.0] * 10)
     assert days["Posts without text"] == ("10 (50.0%)", "warning")
-    assert days["Posts at the time of the one before"] == ("10 (52.6%)", "warning")
+    assert days["Posts with the same time as the previous one"] == ("10 (52.6%)", "warning")
     assert days["Times"] == ("to the day", "warning")
 
 

@@ -33,8 +33,8 @@ def reliability(rows: Sequence[Reliability]) -> Chart | None:
 
     def draw(canvas: Canvas) -> None:
         labels = [label for beginning, label, _ in _GROUPS if any(row.what.startswith(beginning) for row in rows)]
-        axes = canvas.axes(["as forecast", *labels], left=68)
-        axes.plot([0, 1], [0, 1], label="as forecast", **style.NAIVE.options())
+        axes = canvas.axes(["perfect calibration", *labels], left=68)
+        axes.plot([0, 1], [0, 1], label="perfect calibration", **style.NAIVE.options())
         for beginning, label, line in _GROUPS:
             for is_many in (True, False):
                 points = [row for row in rows if row.what.startswith(beginning) and _is_many(row) == is_many]
@@ -52,7 +52,7 @@ def reliability(rows: Sequence[Reliability]) -> Chart | None:
         axes.set_ylim(-0.02, 1.02)
         faint = "" if all(map(_is_many, rows)) else f" (pale: fewer than {_MANY} forecasts)"
         axes.set_xlabel(f"forecast probability{faint}")
-        axes.set_ylabel("share that came true")
+        axes.set_ylabel("observed frequency")
         ticks = [0.0, 0.25, 0.5, 0.75, 1.0]
         axes.set_xticks(ticks, [f"{tick:.0%}" for tick in ticks])
         axes.set_yticks(ticks, [f"{tick:.0%}" for tick in ticks])
@@ -61,18 +61,18 @@ def reliability(rows: Sequence[Reliability]) -> Chart | None:
             axes,
             [row.stated for row in rows],
             [row.observed for row in rows],
-            [f"{row.what}: forecast {row.stated:.0%}, came true {row.observed:.0%}" for row in rows],
+            [f"{row.what}: forecast {row.stated:.0%}, observed {row.observed:.0%}" for row in rows],
         )
 
     largest = max(rows, key=lambda row: abs(row.observed - row.stated))
     return Chart(
-        "Reliability: forecast probability and what came true",
-        f"The largest deviation: {largest.what} was forecast with {largest.stated:.0%} and came true in "
+        "Reliability: forecast probability and observed frequency",
+        f"The largest deviation: {largest.what} was forecast at {largest.stated:.0%} and observed in "
         f"{largest.observed:.0%} of {largest.num_predictions:,} cases.",
         Table(
-            ("Event", "Forecast", "Came true", "Forecasts"),
+            ("Event", "Forecast", "Observed", "Forecasts"),
             [(row.what, f"{row.stated:.1%}", f"{row.observed:.1%}", f"{row.num_predictions:,}") for row in rows],
-            right=("Forecast", "Came true", "Forecasts"),
+            right=("Forecast", "Observed", "Forecasts"),
         ),
         draw,
         height=310,
@@ -100,7 +100,7 @@ def pit(values: NDArray[np.float64], naive: NDArray[np.float64] | None = None) -
     low, high = max(expected - error, 0.0), expected + error
 
     def draw(canvas: Canvas) -> None:
-        labels = ["posts", "95% of bars, if calibrated", *([] if naive is None else ["naive forecast"])]
+        labels = ["posts", "95% range if calibrated", *([] if naive is None else ["naive forecast"])]
         axes = canvas.axes(labels)
         middles = (edges[1:] + edges[:-1]) / 2
         band = axes.axhspan(100 * low, 100 * high, color=style.OCHRE.light, alpha=0.22, linewidth=0, label=labels[1])
@@ -120,7 +120,7 @@ def pit(values: NDArray[np.float64], naive: NDArray[np.float64] | None = None) -
         axes.set_xlim(0, 1)
         axes.set_ylim(0, None)
         axes.set_xticks(np.linspace(0, 1, 6), [f"{tick:.0%}" for tick in np.linspace(0, 1, 6)])
-        axes.set_xlabel("place of the post in its forecast (0%: earlier than forecast, 100%: later)")
+        axes.set_xlabel("quantile of the actual wait in its forecast (0%: early, 100%: late)")
         axes.set_ylabel("share of posts (%)")
         canvas.legend(axes, handles)
         canvas.hover_columns(axes, middles, [": ".join(row[:2]) for row in rows])
@@ -131,10 +131,10 @@ def pit(values: NDArray[np.float64], naive: NDArray[np.float64] | None = None) -
     ]
     outside = int(((shares < low) | (shares > high)).sum())
     return Chart(
-        "Place of the posts in their forecasts (PIT histogram)",
-        f"{outside} of {bins} bars are outside of the range of 95% of the bars of calibrated forecasts. High at both "
+        "Calibration: PIT histogram",
+        f"{outside} of {bins} bars are outside the 95% range of calibrated forecasts. High at both "
         "ends: the forecasts are too narrow; high in the middle: too wide.",
-        Table(("Place in the forecast", "Share of posts"), rows, right=("Share of posts",)),
+        Table(("Quantile in the forecast", "Share of posts"), rows, right=("Share of posts",)),
         draw,
     )
 

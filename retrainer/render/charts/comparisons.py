@@ -62,7 +62,7 @@ def distribution(evidence: Evidence, resamples: Resamples) -> Chart | None:
         )
 
     return Chart(
-        "How certain the improvement is (bootstrap)",
+        "Bootstrap distribution of the improvement",
         f"The improvement is {low:+.2f} to {high:+.2f} {unit} ({level} interval); the second version is better in "
         f"{better:.1%} of {evidence.resamples:,} resamples of {evidence.num_predictions:,} posts.",
         Table(
@@ -95,14 +95,14 @@ def over_time(
     shown = evenly_spaced(len(times), _MAX_POINTS)
 
     def draw(canvas: Canvas) -> None:
-        axes = canvas.axes(["sum so far", "no difference"], left=80)
+        axes = canvas.axes(["cumulative difference", "no difference"], left=80)
         axes.axhline(0, label="no difference", **style.NAIVE.options())
         at, values = times[shown], sums[shown]
         for side, colour in ((np.maximum(values, 0), style.BLUE), (np.minimum(values, 0), style.VERMILION)):
             axes.fill_between(at, side, 0, color=colour.light, alpha=0.15, linewidth=0, step="post")
-        axes.plot(at, values, drawstyle="steps-post", label="sum so far", **style.VERSION.options())
+        axes.plot(at, values, drawstyle="steps-post", label="cumulative difference", **style.VERSION.options())
         axes.margins(x=0.02, y=0.1)
-        axes.set_ylabel("sum of differences (score)")
+        axes.set_ylabel("cumulative difference (score)")
         axes.set_xlabel(f"time of the posts (UTC); rises where {_shorten(b)} is better")
         format_axis(axes.xaxis)
         handles, _ = axes.get_legend_handles_labels()
@@ -116,8 +116,8 @@ def over_time(
     better, worse = int((differences > 0).sum()), int((differences < 0).sum())
     largest = np.argsort(-np.abs(differences), kind="stable")[:20]
     return Chart(
-        "Where the difference comes from, post by post",
-        f"{b} is better on {better:,} posts and worse on {worse:,} of {len(times):,} than {a}; the differences add up "
+        "Cumulative difference, post by post",
+        f"Of {len(times):,} posts, {b} is better than {a} on {better:,} and worse on {worse:,}; the differences add up "
         f"to {sums[-1]:+.3f}. The table lists the 20 largest.",
         Table(
             ("Post (UTC)", "Difference"),
@@ -161,8 +161,8 @@ def situations(differences: Sequence[Difference], names: tuple[str, str] = ("A",
     first = differences[0]
     return Chart(
         "Where the versions differ most",
-        f"Most {first.situation} ({first.num_predictions:,} posts): {names[0]} scores {first.score_a:.4f}, "
-        f"{names[1]} {first.score_b:.4f}.",
+        f"Largest difference: {first.situation} ({first.num_predictions:,} posts): {names[0]} scores "
+        f"{first.score_a:.4f}, {names[1]} {first.score_b:.4f}.",
         Table(
             ("Situation", "Posts", *names),
             [

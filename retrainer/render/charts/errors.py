@@ -36,7 +36,7 @@ def by_hour_of_week(times: NDArray[np.datetime64], errors: Floats, unit: str = "
     means = np.bincount(cells.of_time, errors, minlength=cells.count) / np.where(counts, counts, np.nan)
     rows = [(cells.name(cell), f"{means[cell]:.2f}", str(counts[cell])) for cell in np.flatnonzero(counts).tolist()]
     texts = [
-        f"{cells.name(cell)}: " + (f"{means[cell]:.2f} {unit}, {count} forecasts" if count else "no forecast")
+        f"{cells.name(cell)}: " + (f"{means[cell]:.2f} {unit}, {count} forecasts" if count else "no forecasts")
         for cell, count in enumerate(counts)
     ]
 
@@ -46,8 +46,8 @@ def by_hour_of_week(times: NDArray[np.datetime64], errors: Floats, unit: str = "
     worst = int(np.nanargmax(means))
     return Chart(
         "Error by hour of the week",
-        f"The mean error is largest on {cells.name(worst)} UTC: {means[worst]:.2f} {unit}; over all it is "
-        f"{errors.mean():.2f} {unit}. An empty cell has no forecast.",
+        f"The mean error is largest on {cells.name(worst)} UTC: {means[worst]:.2f} {unit}; overall it is "
+        f"{errors.mean():.2f} {unit}. Empty cells have no forecasts.",
         Table(("When (UTC)", f"Mean error ({unit})", "Forecasts"), rows, right=(f"Mean error ({unit})", "Forecasts")),
         draw,
         height=week.HEIGHT,
@@ -110,7 +110,7 @@ def by_silence(
     ]
     worst = int(np.argmax(means[0]))
     return Chart(
-        "Error by the silence before the forecast",
+        "Error by silence before the forecast",
         f"The mean error is largest after {names[worst]}: {means[0][worst]:.2f} {unit}.",
         Table(headers, rows, right=headers[1:]),
         draw,

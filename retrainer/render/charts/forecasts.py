@@ -67,16 +67,16 @@ def next_post(forecast: NextPost) -> Chart | None:
     best = int(chances.argmax())
     return Chart(
         f"Next post: chance per {unit}",
-        f"With a chance of 50% it comes by {_format(at + timedelta(hours=median))} UTC, with {level} between "
+        f"It comes by {_format(at + timedelta(hours=median))} UTC with a chance of 50%, and with {level} between "
         f"{_format(at + timedelta(hours=low))} and {_format(at + timedelta(hours=high))} UTC. "
         f"The likeliest {unit} begins at {_format(starts[best])} UTC, with {chances[best]:.1%}.",
         Table(
-            ("From (UTC)", f"Chance per {unit}", "Chance by its end"),
+            ("From (UTC)", f"Chance per {unit}", "Cumulative chance"),
             [
                 (_format(start), f"{chance:.1%}", f"{total:.1%}")
                 for start, chance, total in zip(starts[:-1], chances, np.cumsum(chances), strict=True)
             ],
-            right=(f"Chance per {unit}", "Chance by its end"),
+            right=(f"Chance per {unit}", "Cumulative chance"),
         ),
         draw,
     )
@@ -138,7 +138,7 @@ def beside_posts(
     percent = f"{100 * level:.4g}%"
 
     def draw(canvas: Canvas) -> None:
-        axes = canvas.axes([f"{percent} interval", "forecast", "what came", "what came, outside"], left=100)
+        axes = canvas.axes([f"{percent} interval", "forecast", "actual wait", "actual wait, outside"], left=100)
         places = np.arange(len(rows))
         handles = [
             axes.barh(
@@ -153,7 +153,7 @@ def beside_posts(
             *axes.plot(
                 point, places, "|", color=style.BLUE.light, markersize=10, markeredgewidth=2.5, label="forecast"
             ),
-            *axes.plot(wait[covered], places[covered], "o", color=style.TEXT.light, markersize=6, label="what came"),
+            *axes.plot(wait[covered], places[covered], "o", color=style.TEXT.light, markersize=6, label="actual wait"),
             *axes.plot(
                 wait[~covered],
                 places[~covered],
@@ -162,7 +162,7 @@ def beside_posts(
                 markerfacecolor=style.SURFACE.light,
                 markeredgewidth=2,
                 markersize=6.5,
-                label="what came, outside",
+                label="actual wait, outside",
             ),
         ]
         axes.set_xscale("symlog", linthresh=1, linscale=0.6)
@@ -176,7 +176,7 @@ def beside_posts(
         axes.grid(visible=False, axis="y")
         axes.grid(visible=True, axis="x")
         axes.set_ylabel("forecast made (UTC)")
-        axes.set_xlabel("wait until the post (logarithmic from 1 h on)")
+        axes.set_xlabel("wait until the post (log scale above 1 h)")
         canvas.legend(axes, handles)
         canvas.hover_rows(axes, [", ".join(cells) for cells in table_rows])
 
@@ -193,9 +193,9 @@ def beside_posts(
         )
     ]
     return Chart(
-        "Forecasts beside what came",
-        f"Of {len(rows)} forecasts, evenly spread, {int(covered.sum())} posts came within the {percent} interval.",
-        Table(("Made (UTC)", f"{percent} interval", "Forecast", "What came", ""), table_rows, right=()),
+        "Forecast and actual waits",
+        f"{int(covered.sum())} of {len(rows)} evenly spaced posts came within the {percent} interval.",
+        Table(("Made (UTC)", f"{percent} interval", "Forecast", "Actual wait", ""), table_rows, right=()),
         draw,
         height=86 + _SAMPLE_ROW * len(rows),
     )
@@ -233,7 +233,7 @@ def days(forecast: NextPost) -> Chart | None:
         axes.set_ylim(0, None)
         axes.margins(y=0.08)
         axes.set_ylabel("posts")
-        axes.set_xlabel(f"day ({simulation.timezone}); the first and the last may be parts of a day")
+        axes.set_xlabel(f"day ({simulation.timezone}); the first and last may be partial")
         canvas.legend(axes, [bars, lines])
         canvas.hover_columns(axes, places, [": ".join(row[:2]) + f" ({row[2]})" for row in rows])
 

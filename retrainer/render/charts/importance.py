@@ -52,8 +52,8 @@ def bars(importances: Sequence[Importance]) -> Chart | None:
 
     first = shown[0]
     return Chart(
-        "What the forecasts depend on most",
-        f"Most on '{first.label}': {first.value:.3g} {first.unit}.",
+        "Feature importance",
+        f"Most important: '{first.label}', {first.value:.3g} {first.unit}.",
         Table(
             ("Feature", "Value", "Unit", "Note"),
             [(one.label, f"{one.value:.4g}", one.unit, one.note) for one in importances],

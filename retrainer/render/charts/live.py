@@ -47,9 +47,9 @@ def scores(report: LiveReport) -> Chart | None:
     }
 
     def draw(canvas: Canvas) -> None:
-        axes = canvas.axes(["live version", *(label for label, _ in others.values())])
+        axes = canvas.axes(["production version", *(label for label, _ in others.values())])
         times = _times(weeks)
-        lines = {"live": ("live version", style.VERSION), **others}  # naive last: its dots hide least
+        lines = {"live": ("production version", style.VERSION), **others}  # naive last: its dots hide least
         for name, (label, line) in lines.items():
             found = [getattr(week, name) for week in weeks]
             values = [np.nan if score is None else score.score for score in found]
@@ -76,7 +76,7 @@ def scores(report: LiveReport) -> Chart | None:
     headers = ("Posts", "Live", *(label.capitalize() for label, _ in others.values()))
     return Chart(
         f"Live scores of {report.version_id} by week",
-        f"In {better} of {len(weeks)} weeks the live version scored better than the naive forecast.",
+        f"In {better} of {len(weeks)} weeks the production version scored better than the naive forecast.",
         Table(
             ("Week of", *headers),
             [
@@ -110,28 +110,28 @@ def errors(report: LiveReport) -> Chart | None:
     estimate = [np.nan if one.estimate is None else _percent(one.estimate) for one in intervals]
 
     def draw(canvas: Canvas) -> None:
-        axes = canvas.axes(["so far", "95% interval", "as good as naive"])
+        axes = canvas.axes(["cumulative error", "95% interval", "as good as naive"])
         times = _times(weeks)
         band = axes.fill_between(times, low, high, color=style.BLUE.light, alpha=0.2, linewidth=0, label="95% interval")
         zero = axes.axhline(0, label="as good as naive", **style.NAIVE.options())
-        (line,) = axes.plot(times, estimate, label="so far", **style.VERSION.options())
+        (line,) = axes.plot(times, estimate, label="cumulative error", **style.VERSION.options())
         axes.set_ylim(max(np.nanmin([*low, *estimate]), -_MAX_PERCENT) - 2, min(max(high), _MAX_PERCENT) + 2)
         axes.yaxis.set_major_formatter(lambda value, _: f"{value:+.0f}" if value else "0")
-        axes.set_ylabel("error over naive (%)")
+        axes.set_ylabel("error relative to naive (%)")
         _finish(axes, times)
         canvas.legend(axes, [line, band, zero])
         canvas.hover_columns(axes, times, [f"{week.start:%Y-%m-%d}: {_describe(week)}" for week in weeks])
 
     return Chart(
-        "Live error over that of the naive forecast, so far",
-        f"After all live posts: {_describe(weeks[-1])}. The interval holds however often one looks.",
+        "Cumulative live error relative to the naive forecast",
+        f"After all live posts: {_describe(weeks[-1])}. The interval stays valid however often you look.",
         Table(
-            ("Up to the week of", "Error over naive", "95% interval"),
+            ("Up to the week of", "Error relative to naive", "95% interval"),
             [
                 (f"{week.start:%Y-%m-%d}", _signed(value), f"{_signed(lower)} to {_signed(upper)}")
                 for week, value, lower, upper in zip(weeks, estimate, low, high, strict=True)
             ],
-            right=("Error over naive", "95% interval"),
+            right=("Error relative to naive", "95% interval"),
         ),
         draw,
     )
@@ -188,9 +188,9 @@ def evidence(report: LiveReport) -> Chart | None:
 
     headers = tuple(label.capitalize() for label, *_ in rows)
     return Chart(
-        "Evidence that the live version is worse or better",
-        f"After all live posts: {_list_evidence(weeks[-1])}. From {VERDICT_THRESHOLD:.0f} on it is certain (95%), and "
-        f"from {ROLLBACK_THRESHOLD:.0f} on it is enough for a rollback.",
+        "Evidence that the production version is worse or better",
+        f"After all live posts: {_list_evidence(weeks[-1])}. {VERDICT_THRESHOLD:.0f} or more is significant (95% confidence), and "
+        f"{ROLLBACK_THRESHOLD:.0f} or more is enough for a rollback.",
         Table(
             ("Up to the week of", *headers),
             [

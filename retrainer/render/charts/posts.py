@@ -96,7 +96,7 @@ def hours_of_week(times: NDArray[np.datetime64]) -> Chart | None:
     texts = [f"{cells.name(cell)}: {rates[cell]:.2f} posts a week" for cell in range(cells.count)]
 
     def draw(canvas: Canvas) -> None:
-        week.draw_heat(canvas, rates, "posts in these hours, a week", texts, lambda value: f"{value:.2g}")
+        week.draw_heat(canvas, rates, "posts per week", texts, lambda value: f"{value:.2g}")
 
     busiest, quietest = int(counts.argmax()), int(counts.argmin())
     return Chart(
@@ -144,7 +144,7 @@ def gaps(times: NDArray[np.datetime64]) -> Chart | None:
         axes.set_xlim(edges[0], edges[-1])
         axes.set_ylim(0, 100 * float(shares.max()) * 1.06)
         axes.set_ylabel("share of gaps (%)")
-        axes.set_xlabel("gap between two posts (logarithmic)")
+        axes.set_xlabel("gap between posts (log scale)")
         canvas.legend(axes, [bars, middle, far])
         canvas.hover_columns(axes, np.sqrt(edges[1:] * edges[:-1]), [": ".join(row) for row in rows])
 
@@ -188,15 +188,15 @@ def drift(found: Sequence[Drift]) -> Chart | None:
         axes.set_xlim(0.8, max(threshold * 3, min(max(values), threshold * 100) * 1.5))
         axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
         axes.set_xticks([], minor=True)
-        axes.set_xlabel(f"evidence of a change (alarm from {threshold:,.0f}, dashed)")
+        axes.set_xlabel(f"evidence of a change (dashed: alarm at {threshold:,.0f})")
         canvas.hover_rows(axes, [one.sentence for one in shown])
 
     alarms = [one for one in shown if one.alarm]
     return Chart(
-        "Have the posts changed since the training?",
+        "Have the posts changed since training?",
         ". ".join(one.sentence for one in alarms or shown) + ".",
         Table(
-            ("What", "Evidence", "Alarm", "In words"),
+            ("Check", "Evidence", "Alarm", "Finding"),
             [
                 (
                     _DRIFT_NAMES[one.kind],
@@ -216,7 +216,7 @@ def drift(found: Sequence[Drift]) -> Chart | None:
 def _drift_word(one: Drift) -> str:
     if one.alarm:
         return "changed"
-    return "too little to act" if (one.evidence or 0.0) >= one.threshold else "as before"
+    return "change too small for an alarm" if (one.evidence or 0.0) >= one.threshold else "unchanged"
 
 
 def _count(times: NDArray[np.datetime64]) -> tuple[str, NDArray[np.datetime64], NDArray[np.int64]]:

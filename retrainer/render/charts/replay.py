@@ -64,7 +64,7 @@ def scores(report: ReplayReport) -> Chart | None:
                 label="naive forecast",
                 **style.NAIVE.options(cased=True),
             )
-        axes.set_ylabel(f"score of {window} posts (0 to 1)")
+        axes.set_ylabel(f"score over {window} posts (0 to 1)")
         axes.set_xlabel("time of the posts (UTC)")
         axes.set_xlim(*_limits(report))
         format_axis(axes.xaxis)
@@ -109,7 +109,7 @@ def promotions(report: ReplayReport) -> Chart | None:
                 va="center",
                 fontsize=style.SMALL,
             )
-        axes.set_xlabel("time of the promotion (UTC); at the right, their number")
+        axes.set_xlabel("time of promotion (UTC); number of promotions at the right")
         axes.set_xlim(*_limits(report))
         format_axis(axes.xaxis)
         canvas.hover_rows(
@@ -117,7 +117,7 @@ def promotions(report: ReplayReport) -> Chart | None:
         )
 
     return Chart(
-        "Promotions of each policy",
+        "Promotions by policy",
         ", ".join(f"{_name(policy)}: {policy.promotions}" for policy in report.policies) + ".",
         Table(
             ("Policy", "Trainings", "Promotions", "Wrong in hindsight"),

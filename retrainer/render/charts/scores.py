@@ -120,7 +120,7 @@ def history(
     return Chart(
         f"{model_type.capitalize()}: score of each run's version",
         f"{len(scored)} versions were scored, {promoted} of them promoted, {len(rollbacks)} rolled back; {len(failed)} "
-        f"runs failed. The latest: {_describe(latest)}. Scores of different runs are of different posts.",
+        f"runs failed. The latest: {_describe(latest)}. Different runs are scored on different posts.",
         Table(
             ("Run", "Version", "Score", "Production", "Naive", "Outcome"),
             [

@@ -24,7 +24,7 @@ def page_number(query: Mapping[str, str]) -> int:
     """
     text = query.get("page", "1")
     if not (text.isascii() and text.isdigit() and 1 <= int(text) <= MAX_PAGE):
-        raise UsageError(invalid_value("page", text, "must be a number from 1"))
+        raise UsageError(invalid_value("page", text, "must be 1 or more"))
     return int(text)
 
 

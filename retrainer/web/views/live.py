@@ -31,7 +31,17 @@ if TYPE_CHECKING:
     from retrainer.web.site import Visit
 
 SHOWN_TESTS = 20
-COMPARISON_HEADERS = ("Against", "Posts", "Score", "Its score", "CRPS", "Its CRPS", "E worse", "E better", "Live error")
+COMPARISON_HEADERS = (
+    "Against",
+    "Posts",
+    "Score",
+    "Other score",
+    "CRPS",
+    "Other CRPS",
+    "E worse",
+    "E better",
+    "Live error",
+)
 _LARGE = 1_000_000  # of e-values
 
 

@@ -114,7 +114,7 @@ def posts(visit: Visit) -> Page:
     key = ("posts", project.stream, project.posts.count(now))
     view = visit.site.background.get(key, gather, max_age=MAX_AGE_SECONDS, wait=WAIT_SECONDS)
     if view is None:
-        raise ServerBusy("the posts are still being read", hint="Load the page again in a moment")
+        raise ServerBusy("the posts are still being read", hint="Reload the page in a moment")
     if isinstance(view, RetrainerError):
         raise view
     return Page("posts.html", "Posts", {"view": view}, "/posts")
@@ -148,7 +148,7 @@ def gather_posts(project: Project, now: datetime, model_types: Sequence[ModelTyp
 def _gather_drift(project: Project, model_type: ModelTypeName, now: datetime, posts: pd.DataFrame) -> DriftView:
     found = [one for one in measure_drift(project, model_type, now, posts) if one.kind in CONCERNS[model_type]]
     chart = charts.drift(found)
-    title = f"Have the posts changed since the live {model_type} version was trained?"
+    title = f"Have the posts changed since the {model_type} version in production was trained?"
     return DriftView(model_type, found, chart and replace(chart, title=title))
 
 
@@ -172,16 +172,16 @@ def measure_quality(posts: pd.DataFrame, freshness: Freshness | None) -> list[Qu
 
 def _without_text(lengths: np.ndarray) -> Quality:
     count, share = int(np.isnan(lengths).sum()), float(np.isnan(lengths).mean())
-    note = "A content model learns from the others only." if count else ""
+    note = "A content model learns only from the others." if count else ""
     return Quality("Posts without text", f"{count:,} ({share:.1%})", "warning" if share >= _MUCH else "", note)
 
 
 def _same_time(gaps: np.ndarray) -> Quality:
     count = int((gaps == 0).sum())
     share = count / max(len(gaps), 1)
-    note = "If they were imported in bulk, the times are not those at which they were posted." if share >= _MUCH else ""
+    note = "If they were imported in bulk, these may not be the times of posting." if share >= _MUCH else ""
     mood: Literal["", "warning"] = "warning" if share >= _MUCH else ""
-    return Quality("Posts at the time of the one before", f"{count:,} ({share:.1%})", mood, note)
+    return Quality("Posts with the same time as the previous one", f"{count:,} ({share:.1%})", mood, note)
 
 
 def _whole_minutes(times: np.ndarray) -> Quality:
@@ -192,7 +192,7 @@ def _whole_minutes(times: np.ndarray) -> Quality:
     if finest is None:
         return Quality("Times", "to the second")
     mood: Literal["", "warning"] = "" if finest == "minute" else "warning"
-    note = "" if finest == "minute" else "A timing model needs the time of day at which a post came."
+    note = "" if finest == "minute" else "A timing model needs the time of day of each post."
     return Quality("Times", f"to the {finest}", mood, note)
 
 
@@ -202,7 +202,7 @@ def _longest_gap(times: np.ndarray, gaps: np.ndarray, freshness: Freshness | Non
     start = times[row].astype("datetime64[D]").item()
     usual = freshness.usual_gap.total_seconds() / 3600 if freshness and freshness.usual_gap else longest
     is_hole = len(gaps) >= 1000 and longest > _LONG_GAPS * usual  # noqa: PLR2004  fewer show no usual gap
-    note = "Posts may be missing there; a model takes it for a silence." if is_hole else ""
+    note = "Posts may be missing there; a model treats it as a silence." if is_hole else ""
     return Quality("Longest gap", f"{format_hours(longest)}, from {start}", "warning" if is_hole else "", note)
 
 

@@ -73,7 +73,7 @@ def _describe(one: PolicyReport) -> str:
     if not policy.retrains:
         return "keeps its first version"
     every = f"trains '{policy.algorithm}' every {policy.settings.retraining.schedule_days:g} days"
-    rule = "promotes every version" if policy.promotes_all else "promotes by the rule of its settings"
+    rule = "promotes every version" if policy.promotes_all else "promotes by its configured rule"
     changes = "".join(
         f", {key}={value}" for key, value in policy.changes.items() if key not in {"algorithm", "schedule_days"}
     )

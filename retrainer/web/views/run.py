@@ -133,11 +133,11 @@ def describe_state(view: RunView) -> str:
     """Return how a run stands, in a sentence."""
     run = view.run
     if run.status == "failed":
-        return "It failed."
+        return "The run failed."
     if run.status == "completed":
-        return "It promoted its version." if run.promoted_to_production else "It did not promote its version."
+        return "Its version was promoted." if run.promoted_to_production else "Its version was not promoted."
     step = next((step for step in view.steps if step.state == "running"), None)
-    return "It is running." if step is None else f"It is running: step {step.number} of 7, {step.name.lower()}."
+    return "Running." if step is None else f"Running step {step.number} of 7: {step.name.lower()}."
 
 
 ROUTES = [page("/run/{run_id}", run, about="project", work="look", cached="briefly")]
