@@ -45,7 +45,7 @@ LEARNING = timing_algorithm(
     """,
     predict="""
     if os.environ.get("SPEECHLESS") == str(round(400 / (model["hours"] - 5))):
-        raise RuntimeError("no forecasts")
+        raise RuntimeError("no forecast")
     """,
 )
 """Posts come every 5 hours: the more it was trained on, the better it forecasts, and the forecast says how many."""
@@ -151,7 +151,7 @@ def test_a_dry_run_and_a_rejected_version_are_not_fitted_again(
 
 
 @pytest.mark.slow_on_postgresql
-@pytest.mark.parametrize(("variable", "problem"), [("REFUSED", "no fit to 400 posts"), ("SPEECHLESS", "no forecasts")])
+@pytest.mark.parametrize(("variable", "problem"), [("REFUSED", "no fit to 400 posts"), ("SPEECHLESS", "no forecast")])
 def test_a_version_that_cannot_be_fitted_again_is_not_promoted(
     project: Project, variable: str, problem: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -189,8 +189,8 @@ def evidence(report: LiveReport) -> Chart | None:
     headers = tuple(label.capitalize() for label, *_ in rows)
     return Chart(
         "Evidence that the production version is worse or better",
-        f"After all live posts: {_list_evidence(weeks[-1])}. {VERDICT_THRESHOLD:.0f} or more is significant (95% confidence), and "
-        f"{ROLLBACK_THRESHOLD:.0f} or more is enough for a rollback.",
+        f"After all live posts: {_list_evidence(weeks[-1])}. {VERDICT_THRESHOLD:.0f} or more is significant "
+        f"(95% confidence), and {ROLLBACK_THRESHOLD:.0f} or more is enough for a rollback.",
         Table(
             ("Up to the week of", *headers),
             [
