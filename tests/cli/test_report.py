@@ -173,7 +173,7 @@ def test_a_version_whose_algorithm_is_missing_is_reported_by_what_is_recorded(
     html = (folder / "report.html").read_text()
     assert_is_alone(html)
     assert "steady_timing_" in html
-    assert "It cannot be loaded for now" in html
+    assert "Not available: the version cannot be loaded" in html
 
 
 @pytest.mark.usefixtures("project")

@@ -81,7 +81,7 @@ def test_without_apply_the_lines_for_the_settings_file_are_printed(tunable: Runn
     assert f"timing_model:\n    tunable:\n      hours: {hours}" in done.out
     assert "Kept: on the held-back fold, its gain is +" in done.out
     assert "This estimate is optimistic." in done.out
-    assert "Importance of the parameters: tunable.hours 100%" in done.out
+    assert "Parameter importance: tunable.hours 100%" in done.out
 
 
 def test_a_tuned_version_that_is_not_better_than_production_is_rejected_and_not_applied(
@@ -143,18 +143,18 @@ def test_options_that_cannot_be_written_lose_neither_study_nor_promotion(tunable
         in done.err
     )
     assert "Promoted: " in done.out
-    assert "put this into the settings file" in done.out
+    assert "add this to the settings file" in done.out
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         ((), "missing argument 'timing|content'"),
-        (("timing", "--study", "x"), "--study is for --show"),
-        (("timing", "--show", "--apply"), "--apply tunes, and --show only lists studies"),
-        (("timing", "--show", "--jobs", "2"), "--jobs tunes, and --show only lists studies"),
-        (("timing", "--show", "--max-cost", "0"), "--max-cost tunes, and --show only lists studies"),
-        (("timing", "--show", "--algorithm", "tunable"), "--algorithm tunes, and --show only lists studies"),
+        (("timing", "--study", "x"), "--study requires --show"),
+        (("timing", "--show", "--apply"), "--apply cannot be used with --show"),
+        (("timing", "--show", "--jobs", "2"), "--jobs cannot be used with --show"),
+        (("timing", "--show", "--max-cost", "0"), "--max-cost cannot be used with --show"),
+        (("timing", "--show", "--algorithm", "tunable"), "--algorithm cannot be used with --show"),
         (("timing", "--timeout", "soon"), "'soon' is not a duration (write it like 90s, 30m, 2h or 1d)"),
         (("timing", "--timeout", "0m"), "'0m' is no time at all"),
         (("timing", "--trials", "0"), "Input should be greater than or equal to 1"),

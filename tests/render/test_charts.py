@@ -216,7 +216,7 @@ def test_a_hovering_pointer_is_told_the_figures() -> None:
     root = parse(charts()["intervals"])
     hits = [element for element in root.iter("rect") if element.get("class") == "hit"]
     titles = [hit.findtext("title") for hit in hits]
-    assert titles[0] == "live version: 0.7100, 0.6800 to 0.7300"
+    assert titles[0] == "production version: 0.7100, 0.6800 to 0.7300"
     assert all(float(hit.get(side, "-1")) >= 0 for hit in hits for side in ("x", "y", "width", "height"))
 
 

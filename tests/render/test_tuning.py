@@ -80,7 +80,7 @@ def test_of_a_metric_in_hours_the_smallest_is_best(capsys: pytest.CaptureFixture
         "Kept: on the held-back fold, its gain is +0.50h (4.00h against 4.50h on 15 posts, 95% interval -0.25h to "
         "+1.25h, better with probability 0.90)" in out
     )
-    assert "Importance of the parameters: prophet.weeks 75%, prophet.trend 25%" in out
+    assert "Parameter importance: prophet.weeks 75%, prophet.trend 25%" in out
 
 
 def test_trials_of_the_pareto_set_are_shown_with_their_costs(capsys: pytest.CaptureFixture[str]) -> None:
@@ -108,7 +108,7 @@ def test_failed_trials_are_counted_with_the_first_reason(capsys: pytest.CaptureF
     report = make_report(0.1)
     failed = TrialResult(1, "failed", "prophet", error="no \x1b[31mweeks")
     show_study(replace(report, trials=(*report.trials, failed)))
-    assert "1 trial failed, the first one: no \\x1b[31mweeks" in capsys.readouterr().out
+    assert "1 trial failed, the first with: no \\x1b[31mweeks" in capsys.readouterr().out
 
 
 def test_a_list_says_how_each_study_ended(capsys: pytest.CaptureFixture[str]) -> None:

@@ -83,7 +83,7 @@ def test_an_unknown_address_is_a_page_for_a_browser_and_a_document_for_a_program
     with Visitor(server) as visitor:
         page = visitor.get("/<b>nowhere", headers={"Accept": "text/html,*/*"})
     assert page.status_code == 404
-    assert "there is no page &#39;/&lt;b&gt;nowhere&#39;" in page.text.lower()
+    assert "no page &#39;/&lt;b&gt;nowhere&#39;" in page.text.lower()
 
 
 def test_the_page_of_the_api_comes_from_the_package(folder: Path) -> None:

@@ -59,7 +59,7 @@ def test_the_overview_says_what_is_live_how_good_it_is_and_why(
     live, _ = two_versions
     (section, _content) = page.css("section")
     words = " ".join(section.text(separator=" ").split())
-    assert f"{live} is live since" in words
+    assert f"{live} has been live since" in words
     assert "posts that it had not seen, as good as the naive forecast" in words
     assert "It was promoted automatically: First timing model" in words
     captions = [node.text() for node in section.css("figcaption")]
@@ -169,7 +169,7 @@ def test_looking_at_the_pages_pays_for_nothing(
     paid = run["training_runs"][0]["model_version_id"]
     assert retrainer("promote", paid, env=algorithm).code == 0
     words = text_of(read_overview(serve(env=algorithm)))
-    assert "A forecast by paid costs money, so that pages do not make one" in words
+    assert "Forecasts by paid cost money, so pages do not make them" in words
     assert "retrainer predict content" in words
     assert "a text about the garden" not in words
 

@@ -68,7 +68,7 @@ def test_a_timing_version_has_charts_of_its_forecasts(project: Project, trained:
     view = gather_version(project, project.registry.get_version(trained), [])
     assert view.evaluation is not None
     titles = [chart.title for chart in view.evaluation.charts]
-    for part in ("beside what came", "Reliability", "PIT", "hour of the week", "silence"):
+    for part in ("actual waits", "Reliability", "PIT", "hour of the week", "silence"):
         assert any(part in title for title in titles), titles
 
 
@@ -218,7 +218,7 @@ def test_the_page_of_posts_counts_them_and_shows_the_latest(project: Project) ->
     assert {drift.kind for drift in view.drift[1].found} == {"length", "no_text"}
     page = html.unescape(rendered("posts.html", view=view))
     assert f"{view.activity.count:,} posts from" in page
-    assert "Have the posts changed since the live timing version was trained?" in page
+    assert "Have the posts changed since the timing version in production was trained?" in page
 
 
 def test_the_page_without_posts_says_how_to_get_some(folder: Path) -> None:
