@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import json
+import os
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -105,6 +106,27 @@ def test_the_log_of_a_scheduled_job_is_searched_for_the_lines_of_a_run(trained: 
     assert [line.split()[-1] for line in log.lines] == ["Loading", "failed", "Traceback", "it"]
     assert not any(one in line for line in log.lines), "the page says which run it is"
     assert read_run_log(folder, logs / "runs", run_at(folder, "run_20240601_030000_cccc")) is None
+
+
+def test_a_part_of_the_log_is_read_again_only_when_it_has_changed(trained: str, folder: Path) -> None:
+    logs, name = folder / "logs", "run_20240601_030000_dddd"
+    logs.mkdir()
+    older, current = logs / "retrainer.log.1", logs / "retrainer.log"
+    older.write_text(f"2024-06-01T03:00:00Z INFO    {name} first\n")
+    current.write_text(f"2024-06-01T03:00:01Z INFO    {name} second\n")
+
+    def read() -> list[str]:
+        log = read_run_log(folder, logs / "runs", run_at(folder, name))
+        assert log is not None
+        return [line.split()[-1] for line in log.lines]
+
+    assert read() == ["first", "second"]
+    state = older.stat()
+    older.write_text(older.read_text().replace("first", "other"))
+    os.utime(older, ns=(state.st_atime_ns, state.st_mtime_ns))
+    with current.open("a") as file:
+        file.write(f"2024-06-01T03:00:02Z INFO    {name} third\n")
+    assert read() == ["first", "second", "third"]
 
 
 def test_a_log_of_the_server_comes_first_and_only_its_end_is_read(trained: str, folder: Path) -> None:
