@@ -221,13 +221,13 @@ def test_a_base_model_of_another_architecture_is_refused(base: Path, tmp_path: P
     folder = tmp_path / "gpt2"
     shutil.copytree(base, folder)
     GPT2LMHeadModel(GPT2Config(vocab_size=300, n_embd=8, n_layer=1, n_head=1)).save_pretrained(folder)
-    with pytest.raises(ConfigError, match="'gpt2' is a GPT2LMHeadModel, whose layers are not known"):
+    with pytest.raises(ConfigError, match="'gpt2' is a GPT2LMHeadModel, an unsupported architecture"):
         LM.train(posts_of(60), options_of(folder), "content", None)
 
 
 @pytest.mark.parametrize(
     ("name", "message"),
-    [("no-such-folder", "no folder and no file 'no-such-folder'"), ("someone/model", "downloads are off")],
+    [("no-such-folder", "'no-such-folder' is neither a folder nor a file"), ("someone/model", "downloads are off")],
 )
 def test_nothing_is_downloaded_unless_allowed(name: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):

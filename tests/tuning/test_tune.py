@@ -323,7 +323,7 @@ def test_the_time_limit_ends_a_study_with_what_is_known(five_hours: Project) -> 
     result = tuned(five_hours, trials=100_000, timeout_seconds=0.5)
     assert 1 <= result.report.summary.finished_trials < 100_000
     assert result.outcome is not None
-    with pytest.raises(RetrainerError, match="no trial was completed. Give it more time: --timeout"):
+    with pytest.raises(RetrainerError, match="no trial was completed. Allow more time with --timeout"):
         tuned(five_hours, trials=100_000, timeout_seconds=1e-9)
 
 

@@ -181,7 +181,7 @@ def test_a_running_run_is_followed_to_its_end(
     events = read_events(server, run_id)
     name, data = next(events)
     assert name == "run"
-    assert data["state"] == "It is running: step 3 of 7, train a new version."
+    assert data["state"] == "Running step 3 of 7: train a new version."
     assert [step["state"] for step in data["steps"]] == ["done", "done", "running", *["waiting"] * 4]
     assert "Training new timing model" in data["log"]
     turnstile.let_through()
