@@ -152,7 +152,8 @@ def test_a_checkpoint_that_cannot_be_read_is_ignored_and_an_old_one_deleted(
     first, old = write(30)
     assert first.read() is not None
     state = json.loads(old.read_text())
-    for strange in ({}, [], {**state, "progress": {"looks": 1}}, {**state, "progress": 1}):
+    broken: list[object] = [{}, [], {**state, "progress": {"looks": 1}}, {**state, "progress": 1}]
+    for strange in broken:
         old.write_text(json.dumps(strange))
         assert first.read() is None, strange
     week = time.time() - (MAX_AGE_DAYS + 1) * 86_400
