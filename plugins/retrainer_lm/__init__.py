@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from retrainer.algorithms import ContentForecast, Origins
     from retrainer_lm.storage import LanguageModel
 
-KNOWN_POSTS = 20  # the last posts that may be copied, and have a vote on what is typical
+KNOWN_POSTS = 20  # the last posts that may be copied, and are references for the expected score
 
 
 class LmOptions(BaseModel):

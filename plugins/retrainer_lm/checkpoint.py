@@ -35,13 +35,13 @@ class Progress:
 
     Attributes:
         steps: that were taken.
-        held_out: the held-out loss at each look, in nats a token, the first before training.
-        looks_without_gain: the last looks at which it had not improved.
+        held_out: the held-out loss at each evaluation, in nats a token, the first before training.
+        evaluations_without_gain: the last evaluations at which it had not improved.
     """
 
     steps: int = 0
     held_out: list[float] = field(default_factory=list)
-    looks_without_gain: int = 0
+    evaluations_without_gain: int = 0
 
 
 class Checkpoint:

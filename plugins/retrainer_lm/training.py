@@ -37,8 +37,8 @@ _WITHOUT_HEADERS = 0.15  # of the windows
 _MAX_OFFSET = 8  # posts
 _HELD_OUT = 0.1  # of the posts, the last ones
 _HELD_OUT_WINDOWS = 8
-_STEPS_A_LOOK = 20  # between two looks at the held-out posts
-_PATIENCE = 4  # looks without an improvement
+_EVALUATE_EVERY = 20  # steps
+_PATIENCE = 4  # evaluations without an improvement
 
 log = logging.getLogger(__name__)
 
@@ -135,24 +135,24 @@ class _Training:
             if progress.steps >= options.max_steps:
                 return "steps"
             if time.monotonic() > deadline:
-                self._look()
+                self._evaluate_held_out()
                 return "time"
             self._step(batch)
             progress.steps += 1
-            if progress.steps % _STEPS_A_LOOK == 0 or progress.steps == options.max_steps:
-                self._look()
-                if progress.looks_without_gain >= _PATIENCE:
+            if progress.steps % _EVALUATE_EVERY == 0 or progress.steps == options.max_steps:
+                self._evaluate_held_out()
+                if progress.evaluations_without_gain >= _PATIENCE:
                     return "posts"
                 checkpoint.write(progress, self._weights(), self.best, self._optimizer.state_dict())
         return "steps"
 
-    def _look(self) -> None:
+    def _evaluate_held_out(self) -> None:
         """Keep the weights if they are the best so far on the held-out posts."""
         loss = self._held_out_loss()
         if loss < min(self.progress.held_out):
-            self.best, self.progress.looks_without_gain = self._weights(), 0
+            self.best, self.progress.evaluations_without_gain = self._weights(), 0
         else:
-            self.progress.looks_without_gain += 1
+            self.progress.evaluations_without_gain += 1
         self.progress.held_out.append(loss)
         log.info("Step %d: held-out loss %.3f nats per token", self.progress.steps, loss)
 

@@ -85,8 +85,8 @@ async def _confirmation(
         "back": "/overview",
         "problem": problem,
     }
-    made = Page("action.html", confirmation.heading, values, stream=stream)
-    return PageResponse(render(request, made), problem.http_status if problem else 200)
+    page = Page("action.html", confirmation.heading, values, stream=stream)
+    return PageResponse(render(request, page), problem.http_status if problem else 200)
 
 
 ROUTES = [Route("/action/{name}", action, methods=["GET", "POST"])]

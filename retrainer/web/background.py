@@ -1,4 +1,4 @@
-"""Results that take longer than a page may: they are computed in the background, and kept."""
+"""Results that take longer than a page may: they are computed in the background, and cached."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Background:
     def __init__(self) -> None:
         self._lock = Lock()
         self._free = Semaphore(THREADS)
-        self._kept: OrderedDict[Hashable, _Entry[Any]] = OrderedDict()
+        self._results: OrderedDict[Hashable, _Entry[Any]] = OrderedDict()
         self._running: dict[Hashable, _Entry[Any]] = {}
 
     def get(
@@ -56,26 +56,26 @@ class Background:
 
         Args:
             key: what the result depends on.
-            compute: returns it; it must not raise. A result of None is not kept.
+            compute: returns it; it must not raise. A result of None is not cached.
             max_age: in seconds; an older result is returned only if there is no newer one yet.
             wait: how long to wait for the result, in seconds.
         """
         with self._lock:
-            kept = self._kept.get(key)
-            if kept is not None:
-                self._kept.move_to_end(key)
-                if max_age is None or time.monotonic() - kept.at < max_age:
-                    return kept.result
+            cached = self._results.get(key)
+            if cached is not None:
+                self._results.move_to_end(key)
+                if max_age is None or time.monotonic() - cached.at < max_age:
+                    return cached.result
             entry = self._running.get(key)
             if entry is None:
                 if len(self._running) >= MAX_WAITING:
-                    return kept.result if kept is not None else None
+                    return cached.result if cached is not None else None
                 entry = self._running[key] = _Entry(time.monotonic())
                 Thread(target=self._compute, args=(key, entry, compute), name="background", daemon=True).start()
         entry.done.wait(wait)
-        if entry.result is not None or kept is None:
+        if entry.result is not None or cached is None:
             return entry.result
-        return kept.result
+        return cached.result
 
     def _compute(self, key: Hashable, entry: _Entry[T], compute: Callable[[], T]) -> None:
         try:
@@ -88,8 +88,8 @@ class Background:
             with self._lock:
                 del self._running[key]
                 if entry.result is not None:
-                    self._kept[key] = entry
-                    self._kept.move_to_end(key)
-                    if len(self._kept) > MAX_RESULTS:
-                        self._kept.popitem(last=False)
+                    self._results[key] = entry
+                    self._results.move_to_end(key)
+                    if len(self._results) > MAX_RESULTS:
+                        self._results.popitem(last=False)
             entry.done.set()

@@ -98,7 +98,7 @@ def _confirm_promotion(request: ChangeRequest) -> Confirmation:
         heading=f"Promote {version_id}?",
         button="Promote",
         rows=[
-            Row(f"Version of {model_type} in production", live, version_id),
+            Row(f"Live {model_type} version", live, version_id),
             *_score_row(project, live, version_id),
         ],
         notes=[*notes, "You can undo this with a rollback."],
@@ -125,7 +125,7 @@ def _confirm_rollback(request: ChangeRequest) -> Confirmation:
         heading=f"Roll back {model_type}?",
         button="Roll back",
         rows=[
-            Row(f"Version of {model_type} in production", live, before.version_id),
+            Row(f"Live {model_type} version", live, before.version_id),
             *_score_row(project, live, before.version_id),
         ],
         notes=[
@@ -238,10 +238,7 @@ def _confirm_retraining(request: ChangeRequest) -> Confirmation:
     return Confirmation(
         heading=f"Retrain {' and '.join(types)}?",
         button="Retrain",
-        rows=[
-            Row(f"Version of {name} in production", _live_id(project, name), _new_version(project, name))
-            for name in types
-        ],
+        rows=[Row(f"Live {name} version", _live_id(project, name), _new_version(project, name)) for name in types],
         notes=["The run is a separate process; you can close this page.", *notes],
         warnings=_paid_warning(request, project, types),
         choices=(Choice("promote", "Promote the new version if it is better", default=automatic),),

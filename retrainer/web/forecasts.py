@@ -1,4 +1,4 @@
-"""The forecast of the next post for a page: of a free algorithm, made in the background, kept until another post."""
+"""The forecast of the next post for a page: of a free algorithm, made in the background, cached until another post."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def forecast_next(project: Project, runtime: Runtime, version: ModelVersion, now
 
 @dataclass(frozen=True)
 class Forecasts:
-    """Forecasts for the pages of one server, kept by the last post."""
+    """Forecasts for the pages of one server, cached by the last post."""
 
     runtime: Runtime
     background: Background

@@ -44,7 +44,5 @@ async def read_form(request: Request, csrf: str) -> dict[str, str]:
     if any(len(value) > MAX_CHARACTERS or "\x00" in value for value in fields.values()):
         raise UsageError(f"a field of the form has more than {MAX_CHARACTERS} characters, or a zero byte")
     if not hmac.compare_digest(fields.pop(CSRF_FIELD, "").encode(), csrf.encode()):
-        raise ForgedForm(
-            "the form has expired or belongs to another login", hint="Reload the page and submit its form again"
-        )
+        raise ForgedForm("the form has expired", hint="Reload the page and try again")
     return fields

@@ -57,11 +57,11 @@ async def log_in(request: Request) -> Response:
     client = request.client.host if request.client else ""
     # No await from here on: attempts at the same time are counted one after another.
     if seconds := site.logins.wait(client):
-        message = f"Too many failed logins. Wait {seconds} s"
+        message = f"Too many failed logins. Try again in {seconds} s"
         return _form(request, back, message, status=429, headers={"Retry-After": str(seconds)})
     if not secrets.compare_digest(fields.get("token", "").strip().encode(), site.token.encode()):
         site.logins.add_failure(client)
-        log.warning("Login from %s failed", client)
+        log.warning("Failed login from %s", client)
         return _form(request, back, "The token is wrong", status=403)
     log.info("Login from %s", client)
     answer = redirect(back)

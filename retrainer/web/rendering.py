@@ -54,7 +54,7 @@ class Frame:
     Attributes:
         project: the name of the project folder; empty for a visitor who may not read.
         stream: the stream that the page is about, if there are several or the address names it.
-        now: the time that the page was made at, UTC.
+        now: the time of the request, UTC.
         can_sign_in: whether there is a token to log in with.
         notice: what the visitor has just done.
         as_of: the time to show at the end; None on a page that is cached for longer than a second.
@@ -106,7 +106,7 @@ def address_of(path: str, **parameters: object) -> str:
 @cache
 def environment() -> Environment:
     """Return the environment of the templates. Everything is escaped, and an unknown name is an error."""
-    made = Environment(
+    templates = Environment(
         loader=PackageLoader("retrainer.web"),
         autoescape=select_autoescape(default=True, default_for_string=True),
         undefined=StrictUndefined,
@@ -114,13 +114,13 @@ def environment() -> Environment:
         lstrip_blocks=True,
         auto_reload=False,
     )
-    made.filters.update(
+    templates.filters.update(
         moment=moment,
         ago=ago,
         score=score,
         signed=signed,
         percent=percent,
-        mood=mood,
+        tone=tone,
         hours=lambda value: NOTHING if value is None else format_hours(value),
         size=format_size,
         duration=format_duration,
@@ -131,8 +131,8 @@ def environment() -> Environment:
         hint=hint,
         capitalized=lambda text: text[:1].upper() + text[1:],
     )
-    made.globals["static"] = static_address
-    return made
+    templates.globals["static"] = static_address
+    return templates
 
 
 def render_page(page: Page, frame: Frame) -> bytes:
@@ -215,7 +215,7 @@ def percent(value: float | None, digits: int = 1) -> str:
     return ("0" if float(shown) == 0 else shown).replace("-", "−") + "%"
 
 
-def mood(skill: float | None) -> str:
+def tone(skill: float | None) -> str:
     """Return whether a skill is `good` or `bad`; empty if it is neither, to a tenth of a percent."""
     rounded = round(skill or 0.0, 3)
     return "good" if rounded > 0 else "bad" if rounded < 0 else ""

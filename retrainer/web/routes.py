@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from starlette.routing import Route
 
 # A new page: a module of `views` with `ROUTES`, and its name here. What needs more than a view is a Route.
-_MADE: list[Sequence[PageSpec | Route]] = [
+_ROUTES: list[Sequence[PageSpec | Route]] = [
     static_routes.ROUTES,
     login.ROUTES,
     actions.ROUTES,
@@ -32,7 +32,7 @@ _MADE: list[Sequence[PageSpec | Route]] = [
     version.ROUTES,
     versions.ROUTES,
 ]
-ROUTES: list[Route] = [route_of(made) if isinstance(made, PageSpec) else made for routes in _MADE for made in routes]
+ROUTES: list[Route] = [route_of(one) if isinstance(one, PageSpec) else one for routes in _ROUTES for one in routes]
 _FIRST_PARTS = frozenset(route.path.split("/")[1] for route in ROUTES)  # the API has others
 
 

@@ -1,4 +1,4 @@
-"""What the routes of the pages are made of; views need no web server, so that `retrainer report` can use them."""
+"""Declarations of the pages; views need no web server, so that `retrainer report` can use them."""
 
 from __future__ import annotations
 

@@ -17,8 +17,8 @@ from retrainer.pipeline.run import retrain
 from retrainer.posts.freshness import measure_freshness
 from retrainer.web.rendering import Frame, Page, render_page
 from retrainer.web.views.compare import ComparisonView, gather_comparison
-from retrainer.web.views.likeness import MAX_CHARACTERS, pair_texts
 from retrainer.web.views.posts import gather_posts, measure_quality
+from retrainer.web.views.similarity import MAX_CHARACTERS, pair_texts
 from retrainer.web.views.version import gather_version
 from tests.command_line import packages
 from tests.conftest import NOW, open_project, regular_posts, runtime_of
@@ -50,7 +50,7 @@ def project(trained: str, folder: Path) -> Project:
     return open_project(folder)
 
 
-def test_a_version_page_tells_its_life_scores_options_and_files(project: Project, trained: str) -> None:
+def test_a_version_page_tells_its_history_scores_options_and_files(project: Project, trained: str) -> None:
     version = project.registry.get_version(trained)
     page = version_page(project, version)
     assert "It was promoted to production. First timing model" in page
@@ -229,7 +229,7 @@ def test_the_page_without_posts_says_how_to_get_some(folder: Path) -> None:
 def quality(times: list[datetime], lengths: list[float]) -> dict[str, tuple[str, str]]:
     posts = pd.DataFrame({"created_at": pd.DatetimeIndex(times).as_unit("us"), "length": lengths})
     return {
-        one.name: (one.value, one.mood) for one in measure_quality(posts, measure_freshness(posts["created_at"], NOW))
+        one.name: (one.value, one.tone) for one in measure_quality(posts, measure_freshness(posts["created_at"], NOW))
     }
 
 
@@ -244,6 +244,6 @@ def test_bad_data_is_pointed_out() -> None:
 def test_good_data_has_no_warning_and_a_hole_in_it_has_one() -> None:
     start = datetime(2020, 1, 1, 0, 0, 7, tzinfo=UTC)
     regular = [start + timedelta(hours=3 * row, seconds=row) for row in range(2000)]
-    assert {mood for _, mood in quality(regular, [80.0] * 2000).values()} == {""}
+    assert {tone for _, tone in quality(regular, [80.0] * 2000).values()} == {""}
     later = [time + timedelta(days=90) for time in regular[1000:]]
     assert quality([*regular[:1000], *later], [80.0] * 2000)["Longest gap"] == ("90.1 days, from 2020-05-04", "warning")

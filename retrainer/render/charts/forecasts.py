@@ -1,4 +1,4 @@
-"""Charts of forecasts: of the next post and the next days, and of past ones beside what came."""
+"""Charts of forecasts: of the next post and the next days, and of past ones with the actual waits."""
 
 from __future__ import annotations
 
@@ -118,12 +118,12 @@ def beside_posts(
     wait_hours: NDArray[np.float64],
     level: float = INTERVAL_LEVEL,
 ) -> Chart | None:
-    """Return a sample of the forecasts with their intervals, beside what came; None without forecasts.
+    """Return a sample of the forecasts with their intervals, and the actual waits; None without forecasts.
 
     Args:
         origins: (n,) datetime64, UTC: when each forecast was made.
         forecasts: n.
-        wait_hours: (n,) what came.
+        wait_hours: (n,) the actual waits.
         level: of the intervals.
     """
     if not len(forecasts):

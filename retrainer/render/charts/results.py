@@ -91,13 +91,13 @@ def of_timing(
     wait_hours: Floats,
     silence_hours: Floats | None = None,
 ) -> list[Chart | None]:
-    """Return the charts of timing forecasts beside what came.
+    """Return the charts of timing forecasts and the actual waits.
 
     Args:
         times: (n,) datetime64, UTC: when each forecast was made.
         forecast: n.
         naive: n; None if they are not known.
-        wait_hours: (n,) what came.
+        wait_hours: (n,) the actual waits.
         silence_hours: (n,) before each forecast; None if it is not known.
     """
     if not len(forecast):

@@ -87,6 +87,6 @@ for (const figure of document.querySelectorAll("figure.chart")) {
   caption.append(" ", button);
 }
 
-// What is being made will be there soon.
+// Reload while a result is pending.
 const pending = document.querySelector("[data-reload]");
 if (pending) setTimeout(() => location.reload(), 1000 * Number(pending.dataset.reload));

@@ -16,8 +16,8 @@ from retrainer.render.charts import results
 from retrainer.render.scores import add_skill, describe_evidence
 from retrainer.web.rendering import Page
 from retrainer.web.specs import page
-from retrainer.web.views.likeness import MAX_CHARACTERS
 from retrainer.web.views.scores import MetricTable, metric_table
+from retrainer.web.views.similarity import MAX_CHARACTERS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -41,7 +41,7 @@ class PostDifference:
 
     Attributes:
         at: the time of the post.
-        actual, a, b: what came, and what they forecast, in words.
+        actual, a, b: the actual post and the two forecasts, in words.
         difference: by how much b's contribution to the score is higher.
     """
 

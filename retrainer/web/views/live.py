@@ -51,10 +51,10 @@ class LiveModel:
 
     Attributes:
         report: how production does; None if nothing is in production.
-        mood: whether the verdict is `good`, `bad` or neither.
+        tone: whether the verdict is `good`, `bad` or neither.
         charts: of the scores, the error and the evidence; none without live posts.
         comparisons: with each other forecast, as the cells of `COMPARISON_HEADERS`.
-        notes: what else there is to say, each with its mood.
+        notes: what else there is to say, each with its tone.
         test: the running A/B test or, if none is running, the last one.
         test_words: how that test stands, in a few words.
         test_posts: on how many posts, in words.
@@ -64,7 +64,7 @@ class LiveModel:
 
     model_type: ModelTypeName
     report: LiveReport | None
-    mood: str = ""
+    tone: str = ""
     charts: Sequence[Chart] = ()
     comparisons: Sequence[Sequence[str]] = ()
     notes: Sequence[tuple[str, str]] = ()
@@ -91,7 +91,7 @@ def _gather_scores(project: Project, model_type: ModelTypeName, now: datetime) -
     return LiveModel(
         model_type,
         report,
-        mood=verdict.style if isinstance(verdict, Styled) else "",
+        tone=verdict.style if isinstance(verdict, Styled) else "",
         charts=_charts(report),
         comparisons=[_cells(one) for one in report.comparisons if one.num_posts],
         notes=[(note.text, note.style) if isinstance(note, Styled) else (note, "") for note in live_text.notes(report)],
@@ -118,8 +118,8 @@ def _with_tests(project: Project, model: LiveModel, now: datetime) -> LiveModel:
 
 
 def _charts(report: LiveReport) -> list[Chart]:
-    made = (live_charts.scores(report), live_charts.errors(report), live_charts.evidence(report))
-    return [chart for chart in made if chart is not None]
+    drawn = (live_charts.scores(report), live_charts.errors(report), live_charts.evidence(report))
+    return [chart for chart in drawn if chart is not None]
 
 
 def _cells(one: ComparisonReport) -> tuple[str, ...]:

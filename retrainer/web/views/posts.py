@@ -48,13 +48,13 @@ class Quality:
     Attributes:
         name: what was looked at.
         value: what was found, in words.
-        mood: `warning` if it deserves a look, or empty.
+        tone: `warning` if it deserves a look, or empty.
         note: what follows from it; empty if nothing does.
     """
 
     name: str
     value: str
-    mood: Literal["", "warning"] = ""
+    tone: Literal["", "warning"] = ""
     note: str = ""
 
 
@@ -180,8 +180,8 @@ def _same_time(gaps: np.ndarray) -> Quality:
     count = int((gaps == 0).sum())
     share = count / max(len(gaps), 1)
     note = "If they were imported in bulk, these may not be the times of posting." if share >= _MUCH else ""
-    mood: Literal["", "warning"] = "warning" if share >= _MUCH else ""
-    return Quality("Posts with the same time as the previous one", f"{count:,} ({share:.1%})", mood, note)
+    tone: Literal["", "warning"] = "warning" if share >= _MUCH else ""
+    return Quality("Posts with the same time as the previous one", f"{count:,} ({share:.1%})", tone, note)
 
 
 def _whole_minutes(times: np.ndarray) -> Quality:
@@ -191,9 +191,9 @@ def _whole_minutes(times: np.ndarray) -> Quality:
     )
     if finest is None:
         return Quality("Times", "to the second")
-    mood: Literal["", "warning"] = "" if finest == "minute" else "warning"
+    tone: Literal["", "warning"] = "" if finest == "minute" else "warning"
     note = "" if finest == "minute" else "A timing model needs the time of day of each post."
-    return Quality("Times", f"to the {finest}", mood, note)
+    return Quality("Times", f"to the {finest}", tone, note)
 
 
 def _longest_gap(times: np.ndarray, gaps: np.ndarray, freshness: Freshness | None) -> Quality:

@@ -27,7 +27,7 @@ class Step:
         state: `skipped` if the run did not need it, `waiting` if it has not begun.
         seconds: how long it took, or has taken so far; None if that is not known.
         ended: when it was over, by the clock of the run; None if it is not, or if that is not known.
-        detail: what came of it.
+        detail: its result.
     """
 
     number: int

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from retrainer.model_types.base import Metric, ModelType
 
-_MOODS = {"better": "good", "worse": "bad"}
+_TONES = {"better": "good", "worse": "bad"}
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class MetricRow:
         description: an explanation; empty if the label says enough.
         values: of each side, in its unit.
         against_naive: whether the first side is `better` or `worse` than the naive forecast, or the `same`; or empty.
-        mood: `good`, `bad` or empty, by that.
+        tone: `good`, `bad` or empty, by that.
         good_value: what a good value is, and whether the first side has one; empty if that is not defined.
     """
 
@@ -32,7 +32,7 @@ class MetricRow:
     description: str
     values: Sequence[str]
     against_naive: str
-    mood: str
+    tone: str
     good_value: str
 
 
@@ -64,5 +64,5 @@ def metric_table(model_type: ModelType[Any, Any], sides: Mapping[str, Mapping[st
 def _judge(metric: Metric, values: Sequence[str], first: Mapping[str, Any], naive: Mapping[str, Any]) -> MetricRow:
     value = first.get(metric.key)
     found = metric.compare(value, naive.get(metric.key)) or ""
-    mood, good = _MOODS.get(found, ""), good_value(metric, value)
-    return MetricRow(metric.label, metric.description, values, found, mood, good)
+    tone, good = _TONES.get(found, ""), good_value(metric, value)
+    return MetricRow(metric.label, metric.description, values, found, tone, good)

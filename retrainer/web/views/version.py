@@ -1,4 +1,4 @@
-"""The page of a version: its life, its scores, how reliable it is, where it errs, what it forecast, its files."""
+"""The page of a version: its history, its scores, how reliable it is, where it errs, what it forecast, its files."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from retrainer.render.charts import importance, results
 from retrainer.render.ledger import describe_event, describe_reason, flatten_options
 from retrainer.web.rendering import Page, name_stream
 from retrainer.web.specs import page
-from retrainer.web.views.likeness import TextPair, pair_texts
 from retrainer.web.views.scores import MetricTable, metric_table
+from retrainer.web.views.similarity import TextPair, pair_texts
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -38,7 +38,7 @@ MAX_LOADED_POSTS = 200_000  # to know the silence before each forecast
 
 
 @dataclass(frozen=True)
-class LifeEvent:
+class HistoryEntry:
     """Something that happened to a version.
 
     Attributes:
@@ -63,7 +63,7 @@ class EvaluationView:
         row: its record.
         metrics: of the version and the naive forecast.
         charts: of its forecasts; none if they cannot be read.
-        texts: a sample of texts beside those that came; of content only.
+        texts: a sample of forecast texts and the actual ones; of content only.
         has_forecasts: whether its forecasts could be read.
     """
 
@@ -79,7 +79,7 @@ class VersionView:
     """What the page shows.
 
     Attributes:
-        life: what happened to the version, the latest first.
+        history: what happened to the version, the latest first.
         evaluation: the latest, or the one that was chosen; None without any.
         evaluations: all of them, the latest first.
         importances: what its forecasts depend on; empty if it does not say, None if that is not known for now.
@@ -91,7 +91,7 @@ class VersionView:
     """
 
     version: ModelVersion
-    life: Sequence[LifeEvent]
+    history: Sequence[HistoryEntry]
     evaluation: EvaluationView | None
     evaluations: Sequence[ModelEvaluation]
     importances: Sequence[Importance] | None
@@ -132,7 +132,7 @@ def gather_version(
     scored = registry.list_scored_versions([version.version_id])
     return VersionView(
         version=version,
-        life=[_describe(entry, version.version_id) for entry in entries],
+        history=[_describe(entry, version.version_id) for entry in entries],
         evaluation=None if shown is None else gather_evaluation(project, version, shown),
         evaluations=evaluations,
         importances=importances,
@@ -157,12 +157,12 @@ def _choose_evaluation(
     )
 
 
-def _describe(entry: LedgerEntry, version_id: str) -> LifeEvent:
+def _describe(entry: LedgerEntry, version_id: str) -> HistoryEntry:
     who = f"automatically, {entry.actor}" if entry.automatic else entry.actor
     others = [one for one in (entry.from_version_id, entry.to_version_id) if one not in {None, version_id}]
     other = others[0] if others and entry.action in {"promotion", "rejection", "rollback"} else None
     sentence = f"It {describe_event(entry, version_id)}. {describe_reason(entry)}"
-    return LifeEvent(entry.recorded_at, sentence, who, entry.run_id, other)
+    return HistoryEntry(entry.recorded_at, sentence, who, entry.run_id, other)
 
 
 def gather_evaluation(project: Project, version: ModelVersion, row: ModelEvaluation) -> EvaluationView:

@@ -1,4 +1,4 @@
-"""A forecast text beside the post that came: which words both have."""
+"""A forecast text and the actual post: which words both have."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Part:
 
 @dataclass(frozen=True)
 class TextPair:
-    """A forecast and the post that came.
+    """A forecast and the actual post.
 
     Attributes:
         outcome: `ok`, or why there is no text to score.
