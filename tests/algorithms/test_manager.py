@@ -93,7 +93,7 @@ def test_a_broken_plugin_is_listed_with_its_problem(
     assert found["status"] == "broken"
     assert problem in found["problem"]
     usable = {plugin["name"] for plugin in listed.json if plugin["status"] == "ok" and plugin["kind"] == "algorithm"}
-    assert usable == {"prophet", "neural_tpp", "ensemble", "claude_api", "baseline"}
+    assert usable == {"prophet", "neural_tpp", "ensemble", "claude_api", "finetuned_lm", "baseline"}
 
 
 @pytest.mark.usefixtures("with_posts")
