@@ -152,6 +152,23 @@ def write_files(files: Mapping[str, bytes], folder: Path) -> None:
         (folder / path).write_bytes(data)
 
 
+def write_output(path: Path, data: bytes) -> None:
+    """Write a file that the user has named: whole or not at all, unless it is a link or no regular file.
+
+    Args:
+        path: the file; its folder exists.
+        data: the content.
+
+    Raises:
+        OSError: it cannot be written; see `open_output`.
+    """
+    if path.is_symlink() or (path.exists() and not path.is_file()):  # such as /dev/stdout
+        with open_output(path) as file:
+            file.write(data)
+    else:
+        write_atomically(path, data, path.stat().st_mode & 0o777 if path.exists() else 0o666)
+
+
 def write_atomically(path: Path, data: bytes, mode: int = 0o666) -> None:
     """Write a file so that readers, even after a crash, find the old content or all of the new.
 
@@ -162,7 +179,9 @@ def write_atomically(path: Path, data: bytes, mode: int = 0o666) -> None:
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode), "wb") as file:  # noqa: PTH123
+        # Anyone may have put a link there, in a folder such as /tmp.
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW
+        with open(os.open(temporary, flags, mode), "wb") as file:  # noqa: PTH123
             file.write(data)
             file.flush()
             os.fsync(file.fileno())

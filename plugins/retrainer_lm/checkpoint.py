@@ -7,6 +7,8 @@ import json
 import logging
 import os
 import shutil
+import time
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 import torch
+from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 if TYPE_CHECKING:
@@ -22,6 +25,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+MAX_AGE_DAYS = 7
 _STATE, _OPTIMIZER, _WEIGHTS, _BEST = "state.json", "optimizer", "weights", "best"
 
 
@@ -56,7 +60,9 @@ class Checkpoint:
         digest.update(options.model_dump_json(exclude={"max_train_minutes", "allow_download"}).encode())
         digest.update(base_sha256.encode())
         cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-        return cls(cache / "retrainer" / "finetuned_lm" / digest.hexdigest()[:32])
+        folder = cache / "retrainer" / "finetuned_lm"
+        _delete_old(folder)
+        return cls(folder / digest.hexdigest()[:32])
 
     def write(self, progress: Progress, weights: Weights, best: Weights, optimizer: dict[str, Any]) -> None:
         """Replace the checkpoint."""
@@ -89,17 +95,28 @@ class Checkpoint:
         try:
             state = json.loads((self._folder / _STATE).read_bytes())
             content = {name: (self._folder / name).read_bytes() for name in (_WEIGHTS, _BEST, _OPTIMIZER)}
-        except (OSError, ValueError):
+            if state["sha256"] != {name: hashlib.sha256(data).hexdigest() for name, data in content.items()}:
+                return None  # killed while it was being replaced
+            moments: dict[int, dict[str, Any]] = {}
+            for key, value in load(content[_OPTIMIZER]).items():
+                number, _, name = key.partition(".")
+                moments.setdefault(int(number), {})[name] = torch.from_numpy(np.array(value))
+            optimizer = {"state": moments, "param_groups": state["groups"]}
+            return Progress(**state["progress"]), load(content[_WEIGHTS]), load(content[_BEST]), optimizer
+        except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+            log.debug("Cannot read the checkpoint '%s': %s", self._folder, error)
             return None
-        if state["sha256"] != {name: hashlib.sha256(data).hexdigest() for name, data in content.items()}:
-            return None  # killed while it was being replaced
-        moments: dict[int, dict[str, Any]] = {}
-        for key, value in load(content[_OPTIMIZER]).items():
-            number, _, name = key.partition(".")
-            moments.setdefault(int(number), {})[name] = torch.from_numpy(np.array(value))
-        optimizer = {"state": moments, "param_groups": state["groups"]}
-        return Progress(**state["progress"]), load(content[_WEIGHTS]), load(content[_BEST]), optimizer
 
     def delete(self) -> None:
         """Delete the checkpoint: the training has ended."""
         shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def _delete_old(folder: Path) -> None:
+    """Delete the checkpoints that were not written for a week: with other posts, their trainings never go on."""
+    oldest = time.time() - MAX_AGE_DAYS * 86_400
+    with suppress(OSError):
+        for checkpoint in folder.iterdir():
+            state = checkpoint / _STATE
+            if (state if state.exists() else checkpoint).lstat().st_mtime < oldest:
+                shutil.rmtree(checkpoint, ignore_errors=True)

@@ -15,13 +15,14 @@ from retrainer.api.project_metrics import ProjectMetrics
 from retrainer.api.responses import DocumentResponse, document_body
 from retrainer.api.runs import RunStarter
 from retrainer.api.streams import Streams
-from retrainer.api.threads import Threads, Work
+from retrainer.api.threads import Threads
 from retrainer.errors import UsageError, did_you_mean
 from retrainer.model_types import ModelTypeName
 from retrainer.project import Project
 from retrainer.render.documents.base import Document, FailureDocument
 from retrainer.runtime import Runtime
 from retrainer.streams import MAX_CHARACTERS, check_stream_name
+from retrainer.web.site import Work
 
 if TYPE_CHECKING:
     from fastapi.routing import APIRoute

@@ -5,18 +5,20 @@ from __future__ import annotations
 import asyncio
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from retrainer.errors import RequestTimeout, ServerBusy
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from retrainer.web.site import Work
+
 P = ParamSpec("P")
 T = TypeVar("T")
-Work = Literal["look", "change", "inspect", "forecast"]  # the labels of the metric `retrainer_stuck_threads`
 
-# Together they use no more connections than the database engine allows: five, and ten more under load.
+# The kinds are the labels of the metric `retrainer_stuck_threads`. Together they use no more connections than the
+# database engine allows: five, and ten more under load.
 THREADS: dict[Work, int] = {"look": 6, "change": 3, "inspect": 2, "forecast": 2}
 QUERY_SECONDS = 10.0
 CHANGE_SECONDS = 60.0  # longer than a change waits for another one to be committed

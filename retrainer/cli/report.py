@@ -15,7 +15,7 @@ from retrainer.cli.completion import complete_versions
 from retrainer.cli.context import open_project
 from retrainer.cli.options import StreamOption, TypeOption
 from retrainer.errors import RetrainerError, UsageError
-from retrainer.files import is_possible_output, open_output, write_atomically
+from retrainer.files import is_possible_output, write_output
 from retrainer.web import report as reports
 
 if TYPE_CHECKING:
@@ -50,8 +50,7 @@ def report(
 ) -> None:
     """Write the pages of `serve` as one HTML file.
 
-    The file needs nothing else: mail it, archive it, attach it to a CI job, or print it. It shows what is recorded: it
-    scores no post and makes no paid forecast.
+    The file is self-contained. It shows recorded results; no post is scored and no paid forecast made.
 
     Example: retrainer report --type timing --output report.html
     """
@@ -60,7 +59,7 @@ def report(
         now = datetime.now(UTC)
         made = reports.report_project(project, runtime, now, model_type=model_type, version=version, stream=stream)
     try:
-        _write(output, made)
+        write_output(output, made)
     except OSError as error:
         raise RetrainerError(f"cannot write '{output}': {error.strerror}", hint="Choose another file") from error
     console.text(f"Wrote {output}")
@@ -87,16 +86,8 @@ def write_report_of_train(
         return
     try:
         made = reports.make_report(project, runtime, datetime.now(UTC), model_types)
-        _write(path, made)
+        write_output(path, made)
     except Exception as error:  # noqa: BLE001  a report must not fail a run
         log.warning("Cannot write the report to '%s': %s", path, getattr(error, "strerror", None) or error)
     else:
         log.info("Wrote the report to '%s'", path)
-
-
-def _write(path: Path, content: bytes) -> None:
-    if path.is_symlink() or (path.exists() and not path.is_file()):  # such as /dev/stdout
-        with open_output(path) as file:
-            file.write(content)
-    else:
-        write_atomically(path, content)

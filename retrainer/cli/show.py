@@ -240,7 +240,7 @@ def history(
     run_filter = runs.RunFilter(since=since, until=until, status=status, promoted=promoted, offset=(page - 1) * limit)
     with open_project(context) as (project, _):
         if plot is not None and project.select_one(stream) is None:
-            raise UsageError("--plot requires one stream", hint="Choose it with --stream NAME")
+            raise UsageError("--plot is about one stream", hint="Choose it with --stream NAME")
         registry = project.registry.across(project.select_streams(stream))
         rows = registry.list_runs(model_type, limit, run_filter)
         scored = registry.list_scored_versions(row.model_version_id for row in rows)

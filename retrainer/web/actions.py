@@ -9,7 +9,8 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Route
 
 from retrainer.errors import ProductionChanged, RetrainerError
-from retrainer.web.changes import CHANGES, Change, ChangeRequest
+from retrainer.web.changes import CHANGES, Change
+from retrainer.web.confirmation import ChangeRequest
 from retrainer.web.forms import read_form
 from retrainer.web.pages import (
     PageResponse,
@@ -17,9 +18,9 @@ from retrainer.web.pages import (
     find_session,
     get_site,
     read_parameters,
+    redirect,
+    redirect_to_login,
     render,
-    see,
-    see_login,
 )
 from retrainer.web.rendering import Page, address_of
 
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.responses import Response
 
-    from retrainer.web.changes import Confirmation, Done
+    from retrainer.web.confirmation import Confirmation, Done
     from retrainer.web.sessions import Session
 
 
@@ -38,7 +39,7 @@ async def action(request: Request) -> Response:
         raise HTTPException(404)
     session = find_session(request)
     if session is None:  # the login page says so if there is no token
-        return see_login(request)
+        return redirect_to_login(request)
     change = CHANGES[name]
     try:
         target = read_parameters(request, {"stream", *change.parameters})
@@ -64,7 +65,7 @@ async def _carry_out(
     except ProductionChanged as error:
         return await _confirmation(request, change, target, session, error)
     session.notices.append(done.message)
-    return see(address_of(done.address, stream=stream))
+    return redirect(address_of(done.address, stream=stream))
 
 
 async def _confirmation(

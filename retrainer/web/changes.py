@@ -5,137 +5,26 @@ They call the functions of the commands of the same names.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
-from retrainer.errors import ProductionChanged, UsageError, invalid_value
-from retrainer.model_types import MODEL_TYPE_NAMES, parse_model_type
+from retrainer.errors import ProductionChanged, RetrainerError, UsageError
+from retrainer.model_types import MODEL_TYPE_NAMES
 from retrainer.pipeline.loading import is_paid
 from retrainer.pipeline.promotion import promote_version, roll_back
 from retrainer.registry.promotions import require_promotable
 from retrainer.render.documents.versions import ChangedDocument
 from retrainer.streams import of_stream
+from retrainer.web.confirmation import ChangeRequest, Choice, Confirmation, Done, Row
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-    from datetime import datetime
+    from collections.abc import Callable, Sequence
 
     from retrainer.model_types import ModelTypeName
     from retrainer.project import Project
-    from retrainer.registry.tables import ModelVersion
-    from retrainer.web.site import Site
 
 NONE = "none"
-
-
-class Row(NamedTuple):
-    """Something that changes.
-
-    Attributes:
-        before, after: its values; a version by its id.
-    """
-
-    name: str
-    before: str
-    after: str
-
-
-class Choice(NamedTuple):
-    """A question of the confirmation, answered by yes or no."""
-
-    field: str
-    label: str
-    default: bool
-
-
-@dataclass(frozen=True)
-class Confirmation:
-    """What a change would do.
-
-    Attributes:
-        heading: the question.
-        button: the answer that carries it out.
-        rows: what changes.
-        notes: what else follows, each a sentence.
-        warnings: what may cost money or cannot be known.
-        choices: what can be chosen.
-        compare: the two versions that can be compared first.
-        reason: the reason for the record by default; None if none is recorded.
-        stream: the stream that it is about.
-        seen: the state that was shown: a change of another one is not carried out.
-    """
-
-    heading: str
-    button: str
-    rows: list[Row]
-    notes: list[str]
-    stream: str
-    seen: str
-    warnings: tuple[str, ...] = ()
-    choices: tuple[Choice, ...] = ()
-    compare: tuple[str, str] | None = None
-    reason: str | None = None
-
-
-class Done(NamedTuple):
-    """A change that was carried out.
-
-    Attributes:
-        message: what was done.
-        address: the page that shows it.
-    """
-
-    message: str
-    address: str
-
-
-@dataclass(frozen=True)
-class ChangeRequest:
-    """What is asked for.
-
-    Attributes:
-        target: the parameters of the address: `version`, `type`, `stream`.
-        form: the fields of the confirmation; empty while it is only shown.
-        now: the time, UTC.
-    """
-
-    site: Site
-    target: Mapping[str, str]
-    form: Mapping[str, str]
-    now: datetime
-
-    def find_version(self) -> tuple[Project, ModelVersion]:
-        """Return the version, and the project seen from its stream.
-
-        Raises:
-            UsageError: none is named.
-            UnknownName: there is no such version.
-        """
-        if "version" not in self.target:
-            raise UsageError("no version given", hint="Open this page from the page of a version")
-        return self.site.streams.find_version(self.target["version"], self.target.get("stream"))
-
-    def find_model(self) -> tuple[Project, ModelTypeName]:
-        """Return the model type, and the project seen from the stream."""
-        name = self.target.get("type")
-        if name not in MODEL_TYPE_NAMES:
-            choices = f"choose {' or '.join(MODEL_TYPE_NAMES)}"
-            raise UsageError(invalid_value("type", name or "", choices))
-        return self.site.streams.choose(self.target.get("stream")), parse_model_type(name)
-
-    def name_stream(self) -> str | None:
-        """Return the stream that the addresses of pages name; None if the project has only one.
-
-        Raises:
-            UsageError, UnknownName: what is to be changed does not exist.
-        """
-        if "stream" in self.target:
-            return self.target["stream"]
-        return self.find_version()[0].stream if len(self.site.project.list_streams()) > 1 else None
-
-    def reason(self, default: str) -> str:
-        """Return the reason for the record."""
-        return self.form.get("reason", "").strip() or default
 
 
 @dataclass(frozen=True)
@@ -177,13 +66,19 @@ def _score_row(project: Project, before: str, after: str) -> list[Row]:
     return [Row("Score on its own latest test", *scores)]
 
 
-def _paid_warning(request: ChangeRequest, algorithms: Mapping[str, ModelTypeName]) -> tuple[str, ...]:
-    paid = [
-        name
-        for name, model_type in algorithms.items()
-        if request.site.runtime.algorithms(name, model_type).description.paid
-    ]
-    return (f"Forecasts of '{paid[0]}' cost money, and a run makes some to evaluate the version.",) if paid else ()
+def _paid_warning(request: ChangeRequest, project: Project, types: Sequence[ModelTypeName]) -> tuple[str, ...]:
+    """Warn if a run pays for forecasts, of the version that it trains or of the one in production."""
+    runtime, paid = request.site.runtime, []
+    for name in types:
+        configured = project.settings.model(name).algorithm
+        if runtime.algorithms(configured, name).description.paid:
+            paid.append(configured)
+        live = project.registry.get_production(name)
+        with suppress(RetrainerError):  # a run reports it, and goes on without its forecasts
+            if live is not None and is_paid(runtime, live):
+                paid.append(live.algorithm)
+    names = " and ".join(f"'{algorithm}'" for algorithm in dict.fromkeys(paid))
+    return (f"Forecasts of {names} cost money, and a run makes some to compare the versions.",) if paid else ()
 
 
 def _confirm_promotion(request: ChangeRequest) -> Confirmation:
@@ -210,7 +105,6 @@ def _confirm_promotion(request: ChangeRequest) -> Confirmation:
         warnings=(f"Forecasts of '{version.algorithm}' cost money.",) if paid else (),
         compare=None if live == NONE else (live, version_id),
         reason="Promoted in the browser",
-        stream=project.stream,
         seen=live,
     )
 
@@ -241,7 +135,6 @@ def _confirm_rollback(request: ChangeRequest) -> Confirmation:
         choices=(Choice("hold", "Hold automatic promotion until you release it", default=True),),
         compare=(live, before.version_id),
         reason="Rolled back in the browser",
-        stream=project.stream,
         seen=live,
     )
 
@@ -271,7 +164,6 @@ def _confirm_hold(request: ChangeRequest) -> Confirmation:
         rows=[Row(f"Automatic promotion of {model_type}", "on", "on hold until it is released")],
         notes=["New versions are still trained and compared. You can promote one by hand."],
         reason="Held in the browser",
-        stream=project.stream,
         seen=state,
     )
 
@@ -293,7 +185,6 @@ def _confirm_release(request: ChangeRequest) -> Confirmation:
         rows=[Row(f"Automatic promotion of {model_type}", state, "on")],
         notes=["The next run will again promote its version if it is better."],
         reason="Released in the browser",
-        stream=project.stream,
         seen=state,
     )
 
@@ -306,7 +197,7 @@ def _release(request: ChangeRequest) -> Done:
 
 
 def _confirm_pin(request: ChangeRequest, *, pinned: bool) -> Confirmation:
-    project, version = request.find_version()
+    _, version = request.find_version()
     name, words = ("Pin", ("no", "yes")) if pinned else ("Unpin", ("yes", "no"))
     if version.pinned == pinned:
         state = "already" if pinned else "not"
@@ -317,7 +208,6 @@ def _confirm_pin(request: ChangeRequest, *, pinned: bool) -> Confirmation:
         rows=[Row("Pinned", *words)],
         notes=["A pinned version is never archived." if pinned else "A later run may archive it if it is old."],
         reason=f"{name}ned in the browser",
-        stream=project.stream,
         seen=str(version.pinned),
     )
 
@@ -342,7 +232,6 @@ def _confirm_retraining(request: ChangeRequest) -> Confirmation:
     types = _retrained_types(request, project)
     if not types:
         raise UsageError("retraining is disabled", hint="Enable it in the settings")
-    algorithms = {project.settings.model(name).algorithm: name for name in types}
     automatic = project.settings.retraining.auto_promote
     held = [name for name in types if project.registry.get_hold(name) is not None]
     notes = [f"Automatic promotion of {' and '.join(held)} is on hold, so no version goes live."] if held else []
@@ -354,9 +243,8 @@ def _confirm_retraining(request: ChangeRequest) -> Confirmation:
             for name in types
         ],
         notes=["The run is a separate process; you can close this page.", *notes],
-        warnings=_paid_warning(request, algorithms),
+        warnings=_paid_warning(request, project, types),
         choices=(Choice("promote", "Promote the new version if it is better", default=automatic),),
-        stream=project.stream,
         seen=NONE,
     )
 

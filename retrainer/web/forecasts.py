@@ -28,22 +28,29 @@ class Upcoming:
 
     Attributes:
         forecast: None if there is none.
-        is_paid: whether there is none because it would cost money.
+        paid_algorithm: the one because of whose price there is none; None if there is another reason.
         is_pending: whether it is being made.
         problem: why it cannot be made; empty if it can.
     """
 
     forecast: NextPost | None = None
-    is_paid: bool = False
+    paid_algorithm: str | None = None
     is_pending: bool = False
     problem: str = ""
 
 
 def forecast_next(project: Project, runtime: Runtime, version: ModelVersion, now: datetime) -> Upcoming:
-    """Forecast the next post with the production version, unless it costs money."""
+    """Forecast the next post with the production version, unless it costs money.
+
+    A content forecast is made for the time that production timing forecasts, so that both must be free.
+    """
     try:
-        if is_paid(runtime, version):
-            return Upcoming(is_paid=True)
+        asked = [version]
+        if version.model_type_name == "content" and (timing := project.registry.get_production("timing")) is not None:
+            asked.append(timing)
+        for one in asked:
+            if is_paid(runtime, one):
+                return Upcoming(paid_algorithm=one.algorithm)
         return Upcoming(predict_next(project, runtime, version.model_type_name, now))
     except RetrainerError as error:
         return Upcoming(problem=str(error))

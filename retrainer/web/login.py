@@ -19,8 +19,8 @@ from retrainer.web.pages import (
     cookie_name,
     find_session,
     get_site,
+    redirect,
     render,
-    see,
 )
 from retrainer.web.rendering import Page
 from retrainer.web.sessions import SESSION_SECONDS
@@ -37,7 +37,7 @@ FORM_SECONDS = 3600  # how long the form of a login may be sent
 async def show_login(request: Request) -> Response:
     """Show the form for the token or, without one, how to set it."""
     back = _address_inside(request.query_params.get("next"))
-    return see(back) if find_session(request) is not None else _form(request, back)
+    return redirect(back) if find_session(request) is not None else _form(request, back)
 
 
 async def log_in(request: Request) -> Response:
@@ -64,7 +64,7 @@ async def log_in(request: Request) -> Response:
         log.warning("Login from %s failed", client)
         return _form(request, back, "The token is wrong", status=403)
     log.info("Login from %s", client)
-    answer = see(back)
+    answer = redirect(back)
     _set_cookie(request, answer, cookie_name(request), site.sessions.start(), SESSION_SECONDS)
     answer.delete_cookie(_form_cookie(request), secure=_is_secure(request), httponly=True, samesite="strict")
     return answer
@@ -74,7 +74,7 @@ async def logout(request: Request) -> Response:
     """Ask whether to end the session, or end it."""
     session = find_session(request)
     if session is None:
-        return see("/")
+        return redirect("/")
     if request.method in {"GET", "HEAD"}:
         return PageResponse(render(request, Page("logout.html", "Log out", {"csrf": session.csrf})))
     try:
@@ -82,7 +82,7 @@ async def logout(request: Request) -> Response:
     except RetrainerError as error:
         return await answer_error(request, error)
     get_site(request).sessions.end(request.cookies[cookie_name(request)])
-    answer = see("/")
+    answer = redirect("/")
     answer.delete_cookie(cookie_name(request), secure=_is_secure(request), httponly=True, samesite="strict")
     return answer
 

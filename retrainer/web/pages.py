@@ -71,8 +71,9 @@ def route_of(spec: PageSpec) -> Route:
 
             def compute() -> bytes:
                 visit = visit_of(request, query, session, spec.about)
-                made = view(visit)
-                return render_page(made, Frame.around(made, visit, notice))
+                page = view(visit)
+                is_dated = cached in {"never", "briefly"}
+                return render_page(page, Frame.around(page, visit, notice, is_dated=is_dated))
 
             if cached == "never" or notice is not None:
                 return PageResponse(await site.threads.run(work, compute))
@@ -80,7 +81,7 @@ def route_of(spec: PageSpec) -> Route:
             get = site.answers.get
             return PageResponse(await site.threads.run(work, get, key, compute, keep, may_be_old=cached == "briefly"))
         except NoStream:
-            return see("/")
+            return redirect("/")
         except RetrainerError as error:
             return await answer_error(request, error)
 
@@ -107,18 +108,20 @@ def cookie_name(request: Request) -> str:
 
 def refuse_reader(request: Request) -> Response | None:
     """Send a visitor who may not read to the login; None if the page may be shown."""
-    if not get_site(request).protect_reads or request.state.trusted or find_session(request) is not None:
-        return None
-    return see_login(request)
+    return None if _may_read(request) else redirect_to_login(request)
 
 
-def see_login(request: Request) -> Response:
+def _may_read(request: Request) -> bool:
+    return not get_site(request).protect_reads or request.state.trusted or find_session(request) is not None
+
+
+def redirect_to_login(request: Request) -> Response:
     """Send a visitor to the login, and from there back to this address."""
     back = request.url.path + (f"?{request.url.query}" if request.url.query else "")
-    return see(f"/login?{urlencode({'next': back})}")
+    return redirect(f"/login?{urlencode({'next': back})}")
 
 
-def see(address: str) -> Response:
+def redirect(address: str) -> Response:
     """Answer with the address of another page."""
     return RedirectResponse(address, SEE_OTHER, PAGE_HEADERS)
 
@@ -165,13 +168,13 @@ def visit_of(
             raise
         raise NoStream(error.message) from error
     rest = {name: value for name, value in query.items() if name != "stream"}
-    return Visit(site, project, stream, datetime.now(UTC), dict(request.path_params), rest, session)
+    return Visit(site, project, stream, datetime.now(UTC), dict(request.path_params), rest, session, _may_read(request))
 
 
-def render(request: Request, made: Page) -> bytes:
+def render(request: Request, page: Page) -> bytes:
     """Render a page that has no view, or that shows a form of the session."""
     visit = visit_of(request, {}, find_session(request))
-    return render_page(made, Frame.around(made, visit))
+    return render_page(page, Frame.around(page, visit))
 
 
 async def answer_error(request: Request, error: RetrainerError) -> Response:
@@ -179,5 +182,5 @@ async def answer_error(request: Request, error: RetrainerError) -> Response:
     if error.http_status >= SERVER_ERROR:
         log.error("%s", error)
     headers = {"Retry-After": RETRY_SECONDS} if isinstance(error, DatabaseError | ServerBusy) else {}
-    made = Page("error.html", "Not found" if error.http_status == NOT_FOUND else "Error", {"error": error})
-    return PageResponse(render(request, made), error.http_status, headers)
+    page = Page("error.html", "Not found" if error.http_status == NOT_FOUND else "Error", {"error": error})
+    return PageResponse(render(request, page), error.http_status, headers)

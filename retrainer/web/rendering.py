@@ -38,7 +38,6 @@ class Page:
         values: what the template shows.
         current: the address of the page in the navigation that this page belongs to, such as `/versions`.
         stream: the stream that the page is about, if the address does not name it.
-        status: the HTTP status.
     """
 
     template: str
@@ -46,7 +45,6 @@ class Page:
     values: Mapping[str, Any] = field(default_factory=dict)
     current: str = ""
     stream: str | None = None
-    status: int = 200
 
 
 @dataclass(frozen=True)
@@ -54,11 +52,12 @@ class Frame:
     """What surrounds every page.
 
     Attributes:
-        project: the name of the project folder.
+        project: the name of the project folder; empty for a visitor who may not read.
         stream: the stream that the page is about, if there are several or the address names it.
         now: the time that the page was made at, UTC.
         can_sign_in: whether there is a token to log in with.
         notice: what the visitor has just done.
+        as_of: the time to show at the end; None on a page that is cached for longer than a second.
     """
 
     project: str
@@ -68,12 +67,25 @@ class Frame:
     signed_in: bool
     can_sign_in: bool
     notice: str | None = None
+    as_of: datetime | None = None
 
     @classmethod
-    def around(cls, page: Page, visit: Visit, notice: str | None = None) -> Frame:
-        """Return the frame of a page."""
-        name, can_sign_in = visit.site.project.folder.name, visit.site.token is not None
-        return cls(name, page.stream or visit.stream, visit.now, page.current, visit.signed_in, can_sign_in, notice)
+    def around(cls, page: Page, visit: Visit, notice: str | None = None, *, is_dated: bool = True) -> Frame:
+        """Return the frame of a page.
+
+        Args:
+            is_dated: whether the page is never older than a second.
+        """
+        return cls(
+            project=visit.site.project.folder.name if visit.may_read else "",
+            stream=page.stream or visit.stream,
+            now=visit.now,
+            current=page.current,
+            signed_in=visit.signed_in,
+            can_sign_in=visit.site.token is not None,
+            notice=notice,
+            as_of=visit.now if is_dated else None,
+        )
 
     def link(self, path: str, **parameters: object) -> str:
         """Return the address of another page about the same stream; parameters of None are left out."""

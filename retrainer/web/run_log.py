@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import re
+from collections import deque
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from retrainer.files import open_regular
@@ -14,6 +16,7 @@ from retrainer.redaction import redact
 from retrainer.schedule.command import LOG_FILE
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from retrainer.registry.tables import TrainingRun
@@ -76,14 +79,24 @@ def _find_lines(path: Path, run_id: bytes) -> list[bytes]:
     """Return the lines of a run in a log and its older parts, each with the lines that continue it."""
     found: list[bytes] = []
     for part in [*(path.with_name(f"{path.name}.{number}") for number in range(BACKUPS, 0, -1)), path]:
-        with suppress(OSError), open_regular(part) as file:
-            data = file.read()
-            if run_id not in data:
-                continue
-            is_of_run = False
-            for line in data.splitlines():
-                if _STARTS_LINE.match(line):
-                    is_of_run = run_id in line
-                if is_of_run:
-                    found.append(line.replace(b" " + run_id + b" ", b" ", 1))  # the page says which run it is
+        with suppress(OSError):
+            state = part.stat()
+            found += _find_lines_in(part, state.st_size, state.st_mtime_ns, run_id)
     return found
+
+
+@lru_cache(maxsize=32)
+def _find_lines_in(part: Path, _size: int, _changed: int, run_id: bytes) -> Sequence[bytes]:
+    """Return the last lines of a run in one file, which is read again only if its size or time has changed."""
+    found: deque[bytes] = deque(maxlen=MAX_LINES + 1)  # one more shows that lines are left out
+    with open_regular(part) as file:
+        data = file.read()
+    if run_id not in data:
+        return ()
+    is_of_run = False
+    for line in data.splitlines():
+        if _STARTS_LINE.match(line):
+            is_of_run = run_id in line
+        if is_of_run:
+            found.append(line.replace(b" " + run_id + b" ", b" ", 1))  # the page says which run it is
+    return tuple(found)

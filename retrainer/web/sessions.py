@@ -1,4 +1,4 @@
-"""Logins: random ids that the server keeps the hashes of, tokens against forged forms, and the limit of attempts."""
+"""Logins: random ids that the server keeps the hashes of, CSRF tokens, and the rate limit of logins."""
 
 from __future__ import annotations
 
@@ -21,7 +21,6 @@ MAX_SESSIONS = 1000  # the oldest ends when there is one more
 ATTEMPTS = 5  # logins of one client that may fail
 ALL_ATTEMPTS = 50  # of all clients
 ATTEMPT_SECONDS = 60  # within this time
-MAX_CLIENTS = 10_000
 
 
 @dataclass(frozen=True)

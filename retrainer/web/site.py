@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, ParamSpec, Protocol, TypeVar
 
-from retrainer.web.kept_charts import KeptCharts
 from retrainer.web.sessions import LoginLimit, Sessions
 
 if TYPE_CHECKING:
@@ -112,7 +111,6 @@ class Site:
         protect_reads: whether the pages are shown only after a login.
         forecasts: of the next posts.
         background: computes what takes longer than a page may.
-        charts: those that were drawn already.
     """
 
     project: Project
@@ -126,7 +124,6 @@ class Site:
     protect_reads: bool
     forecasts: Forecasts
     background: Background
-    charts: KeptCharts = field(default_factory=KeptCharts)
     sessions: Sessions = field(default_factory=Sessions)
     logins: LoginLimit = field(default_factory=LoginLimit)
 
@@ -142,6 +139,7 @@ class Visit:
         path: the parts of the address in braces.
         query: the parameters of the address; each one is a string.
         session: the login, if there is one.
+        may_read: whether the visitor may see anything of the project.
     """
 
     site: Site
@@ -151,6 +149,7 @@ class Visit:
     path: Mapping[str, str]
     query: Mapping[str, str]
     session: Session | None
+    may_read: bool = True
 
     @property
     def signed_in(self) -> bool:

@@ -85,5 +85,5 @@ def test_the_plot_of_show_is_of_a_version(folder: Path, versions: tuple[str, str
     assert versions
     run = retrainer("history", "--json").json["training_runs"][0]["run_id"]
     done = retrainer("show", run, "--plot", "plot.svg")
-    assert (done.code, "--plot is about a version, not about a run" in done.err) == (2, True)
+    assert (done.code, "--plot requires a version, not a run" in done.err) == (2, True)
     assert not (folder / "plot.svg").exists()

@@ -13,7 +13,7 @@ import pytest
 
 from retrainer.algorithms.answer_cache import AnswerCache
 from retrainer.api.auth import load_auth
-from retrainer.files import open_output
+from retrainer.files import open_output, write_output
 from retrainer.posts.sample import write_sample_csv
 from tests.conftest import regular_posts
 
@@ -119,6 +119,25 @@ def test_a_file_is_replaced_or_appended_to(tmp_path: Path) -> None:
     with open_output(path) as file:
         file.write(b"new")
     assert path.read_bytes() == b"new"
+
+
+def test_a_planted_link_is_not_written_through(tmp_path: Path) -> None:
+    """As in /tmp, where anyone may guess the name of the temporary file."""
+    victim, path = tmp_path / "victim", tmp_path / "report.html"
+    victim.write_text("precious")
+    (tmp_path / f".report.html.{os.getpid()}").symlink_to(victim)
+    with pytest.raises(OSError, match="symbolic links"):
+        write_output(path, b"report")
+    assert victim.read_text() == "precious"
+    write_output(path, b"report")
+    assert path.read_bytes() == b"report"
+
+
+def test_the_link_of_the_user_is_followed(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(tmp_path / "target")
+    write_output(tmp_path / "link", b"report")
+    assert (tmp_path / "target").read_bytes() == b"report"
+    assert (tmp_path / "link").is_symlink()
 
 
 def test_a_token_may_come_from_another_program() -> None:

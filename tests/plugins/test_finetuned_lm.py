@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+import os
 import sys
+import time
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -131,6 +134,37 @@ def test_an_interrupted_training_goes_on_to_the_same_model(base: Path, monkeypat
     assert resumed.sha256 == whole.sha256
 
 
+def test_a_checkpoint_that_cannot_be_read_is_ignored_and_an_old_one_deleted(
+    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from retrainer_lm.checkpoint import MAX_AGE_DAYS, Checkpoint, Progress
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    weights = {"weight": np.zeros(2, dtype=np.float32)}
+
+    def write(posts: int) -> tuple[Checkpoint, Path]:
+        before = set(tmp_path.rglob("state.json"))
+        checkpoint = Checkpoint.of(posts_of(posts), options_of(base), "0")
+        checkpoint.write(Progress(20, [2.0]), weights, weights, {"state": {}, "param_groups": []})
+        (state,) = set(tmp_path.rglob("state.json")) - before
+        return checkpoint, state
+
+    first, old = write(30)
+    assert first.read() is not None
+    state = json.loads(old.read_text())
+    broken: list[object] = [{}, [], {**state, "progress": {"looks": 1}}, {**state, "progress": 1}]
+    for strange in broken:
+        old.write_text(json.dumps(strange))
+        assert first.read() is None, strange
+    week = time.time() - (MAX_AGE_DAYS + 1) * 86_400
+    os.utime(old, (week, week))
+    second, recent = write(40)
+    assert not old.parent.exists()
+    write(50)
+    assert recent.exists()
+    assert second.read() is not None
+
+
 def test_a_forecast_does_not_change_after_a_restart(base: Path, tmp_path: Path) -> None:
     posts, options = posts_of(60), options_of(base)
     model = LM.train(posts, options, "content", None)
@@ -188,13 +222,13 @@ def test_a_base_model_of_another_architecture_is_refused(base: Path, tmp_path: P
     folder = tmp_path / "gpt2"
     shutil.copytree(base, folder)
     GPT2LMHeadModel(GPT2Config(vocab_size=300, n_embd=8, n_layer=1, n_head=1)).save_pretrained(folder)
-    with pytest.raises(ConfigError, match="'gpt2' is a GPT2LMHeadModel, whose layers are not known"):
+    with pytest.raises(ConfigError, match="'gpt2' is a GPT2LMHeadModel, an unsupported architecture"):
         LM.train(posts_of(60), options_of(folder), "content", None)
 
 
 @pytest.mark.parametrize(
     ("name", "message"),
-    [("no-such-folder", "no folder and no file 'no-such-folder'"), ("someone/model", "downloads are off")],
+    [("no-such-folder", "'no-such-folder' is neither a folder nor a file"), ("someone/model", "downloads are off")],
 )
 def test_nothing_is_downloaded_unless_allowed(name: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):

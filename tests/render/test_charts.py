@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import io
+import os
 import re
 from collections import Counter
 from dataclasses import replace
@@ -14,7 +16,7 @@ from xml.etree import ElementTree as ET
 import numpy as np
 import pytest
 
-from retrainer.errors import UsageError
+from retrainer.errors import RetrainerError, UsageError
 from retrainer.render.charts import calibration, drawing, errors, forecasts, importance, posts, scores, style
 from retrainer.render.charts.files import require_format
 from tests.render.sample_charts import HOSTILE, next_post, sample_charts
@@ -260,6 +262,28 @@ def test_a_file_holds_all_charts_with_their_titles(tmp_path: Path) -> None:
     from matplotlib import image
 
     assert image.imread(io.BytesIO(png.read_bytes()), format="png").shape[1] == 1200
+
+
+def test_a_picture_that_cannot_be_written_leaves_the_old_one_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "charts.png"
+    drawing.write([charts()["rate"]], path)
+    path.chmod(0o600)
+    whole = path.read_bytes()
+
+    def full(_descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as disk:
+        disk.setattr(os, "fsync", full)
+        with pytest.raises(RetrainerError, match="No space left"):
+            drawing.write([charts()["gaps"]], path)
+    assert path.read_bytes() == whole
+    drawing.write([charts()["gaps"]], path)
+    assert path.read_bytes() != whole
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_only_names_of_pictures_are_accepted(tmp_path: Path) -> None:

@@ -77,7 +77,7 @@ def test_a_paid_study_needs_max_cost(environ: dict[str, str], server: ClaudeServ
 def test_the_cost_is_no_objective_where_there_is_none(retrainer: Runner) -> None:
     refused = retrainer("tune", "content", "--cost-objective")
     assert refused.code == 2
-    assert "--cost-objective applies to paid algorithms" in refused.err
+    assert "--cost-objective applies to paid algorithms only" in refused.err
 
 
 @pytest.mark.slow

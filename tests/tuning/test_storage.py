@@ -106,7 +106,7 @@ def test_a_project_folder_may_have_any_name(name: str, tmp_path: Path) -> None:
     create_project(tmp_path / name)
     project = open_project(tmp_path / name)
     if "?" in name:
-        with pytest.raises(ConfigError, match="has a question mark. Set tuning.storage_url"):
+        with pytest.raises(ConfigError, match="contains a question mark. Set tuning.storage_url"):
             open_storage(project)
     else:
         close_storage(open_storage(project))

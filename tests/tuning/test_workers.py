@@ -181,6 +181,6 @@ def test_a_cluster_that_loses_a_worker_makes_each_trial_once(folder: Path, plugi
         os.kill(killed, signal.SIGKILL)
         gate.unlink()
         err = end(command)
-    assert "A worker was lost" in err
+    assert "Lost a worker" in err
     require_each_trial_once(only_study(folder))
     assert sum(losses(folder).values()) == 1

@@ -106,8 +106,8 @@ def test_a_run_started_by_a_click_is_followed_to_its_end(visit: Tab, server: Ser
     assert not visit.inspect()
     visit.click("Retrain")
     run_id = visit.page.url.rpartition("/")[2]
-    assert "It is running" in visit.text
-    visit.page.get_by_text("It did not promote its version").wait_for()  # by events: the page is not opened again
+    assert "Running" in visit.text
+    visit.page.get_by_text("Its version was not promoted").wait_for()  # by events: the page is not opened again
     assert server.ended(run_id)["status"] == "completed"
     assert not visit.inspect()
 

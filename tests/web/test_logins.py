@@ -180,10 +180,15 @@ def test_protected_pages_lead_to_the_login_and_back(trained: str, folder: Path) 
             assert answer.status_code == 303, path
             assert answer.headers["location"].startswith("/login?next="), path
             assert "baseline" not in answer.text
-        assert "baseline" not in visitor.get("/login").text
+        for path in ("/login", "/nowhere"):
+            page = visitor.get(path, headers={"Accept": "text/html"}).text
+            assert "baseline" not in page
+            assert folder.name not in page, path
         answer = visitor.log_in(path=visitor.get("/versions?page=1").headers["location"])
         assert answer.headers["location"] == "/versions?page=1"
-        assert trained in visitor.get("/versions?page=1").text
+        page = visitor.get("/versions?page=1").text
+        assert trained in page
+        assert f"<span>{folder.name}</span>" in page
 
 
 @pytest.mark.parametrize(

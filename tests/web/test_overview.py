@@ -27,6 +27,24 @@ if TYPE_CHECKING:
     from tests.plugins_for_tests import Plugins
 
 
+PAID_TIMING = """
+    import numpy as np
+    from retrainer.algorithms import Algorithm, TimingForecasts, hookimpl
+
+    @hookimpl
+    def algorithm():
+        return Algorithm(name="paid", model_types=("timing",), summary="Costs money.", paid=True)
+
+    @hookimpl
+    def train(posts):
+        return {}
+
+    @hookimpl
+    def predict(posts, origins):
+        return TimingForecasts.from_quantiles(np.tile(np.linspace(1.0, 9.0, 99), (len(origins), 1)))
+"""
+
+
 @pytest.fixture
 def two_versions(folder: Path, prepare: Prepare) -> tuple[str, str]:
     """Two timing versions, the first of them live."""
@@ -172,6 +190,37 @@ def test_looking_at_the_pages_pays_for_nothing(
     assert "Forecasts by paid cost money, so pages do not make them" in words
     assert "retrainer predict content" in words
     assert "a text about the garden" not in words
+
+
+def test_a_paid_version_in_production_is_not_asked_by_a_page_and_named_before_a_run(
+    trained: str, serve: Callable[..., Server], plugins: Plugins, retrainer: Runner
+) -> None:
+    """The content forecast is free, but asks production timing when the post will come."""
+    plugins.add("paid", PAID_TIMING)
+    run = retrainer("train", "timing", "--algorithm", "paid", "--json", env=plugins.environ).json
+    paid = run["training_runs"][0]["model_version_id"]
+    assert retrainer("promote", paid, env=plugins.environ).code == 0
+    server = serve(env={**PROTECTED, **plugins.environ})
+    words = text_of(read_overview(server))
+    assert words.count("Forecasts by paid cost money, so pages do not make them") == 2
+    with Visitor(server) as visitor:
+        visitor.log_in()
+        warned = {name: visitor.get(f"/action/retrain?type={name}").text for name in ("timing", "content")}
+        both = visitor.get("/action/retrain").text
+    assert "Forecasts of &#39;paid&#39; cost money" in both
+    assert "cost money" in warned["timing"]
+    assert "cost money" not in warned["content"]
+
+
+def test_pages_that_are_cached_until_a_change_show_no_relative_times(
+    trained: str, serve: Callable[..., Server]
+) -> None:
+    server = serve()
+    page = read(server, "/versions")
+    assert " ago" not in text_of(page)
+    assert "UTC" in text_of(page)
+    assert "As of" not in text_of(page, "footer")
+    assert "As of" in text_of(read(server, "/overview"), "footer")
 
 
 def test_a_change_of_one_stream_leads_back_to_it(folder: Path, serve: Callable[..., Server]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import json
+import os
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -107,6 +108,27 @@ def test_the_log_of_a_scheduled_job_is_searched_for_the_lines_of_a_run(trained: 
     assert read_run_log(folder, logs / "runs", run_at(folder, "run_20240601_030000_cccc")) is None
 
 
+def test_a_part_of_the_log_is_read_again_only_when_it_has_changed(trained: str, folder: Path) -> None:
+    logs, name = folder / "logs", "run_20240601_030000_dddd"
+    logs.mkdir()
+    older, current = logs / "retrainer.log.1", logs / "retrainer.log"
+    older.write_text(f"2024-06-01T03:00:00Z INFO    {name} first\n")
+    current.write_text(f"2024-06-01T03:00:01Z INFO    {name} second\n")
+
+    def read() -> list[str]:
+        log = read_run_log(folder, logs / "runs", run_at(folder, name))
+        assert log is not None
+        return [line.split()[-1] for line in log.lines]
+
+    assert read() == ["first", "second"]
+    state = older.stat()
+    older.write_text(older.read_text().replace("first", "other"))
+    os.utime(older, ns=(state.st_atime_ns, state.st_mtime_ns))
+    with current.open("a") as file:
+        file.write(f"2024-06-01T03:00:02Z INFO    {name} third\n")
+    assert read() == ["first", "second", "third"]
+
+
 def test_a_log_of_the_server_comes_first_and_only_its_end_is_read(trained: str, folder: Path) -> None:
     logs = folder / "logs" / "runs"
     logs.mkdir(parents=True)
@@ -159,7 +181,7 @@ def test_a_running_run_is_followed_to_its_end(
     events = read_events(server, run_id)
     name, data = next(events)
     assert name == "run"
-    assert data["state"] == "It is running: step 3 of 7, train a new version."
+    assert data["state"] == "Running step 3 of 7: train a new version."
     assert [step["state"] for step in data["steps"]] == ["done", "done", "running", *["waiting"] * 4]
     assert "Training new timing model" in data["log"]
     turnstile.let_through()

@@ -61,6 +61,6 @@ class Chart:
 
     @cached_property
     def key(self) -> str:
-        """A short name of the chart by what it shows, for IDs."""
+        """A short name of the chart by its words and its table, for IDs and caches: they must determine its drawing."""
         parts = [self.title, self.description, *self.table.headers, *(cell for row in self.table.rows for cell in row)]
         return "chart-" + hashlib.sha256("\0".join(parts).encode("utf-8", "surrogatepass")).hexdigest()[:10]

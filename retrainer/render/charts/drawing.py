@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from retrainer.errors import RetrainerError
 from retrainer.escapes import visible
-from retrainer.files import open_output
+from retrainer.files import write_output
 from retrainer.render.charts import style, svg
 from retrainer.render.charts.canvas import Canvas, shorten
 
@@ -60,8 +60,7 @@ def write(charts: Sequence[Chart], path: Path) -> None:
         drawn = _save(figure, suffix)
     content = svg.to_file(drawn, charts[0].key, visible(charts[0].title)) if suffix == "svg" else drawn
     try:
-        with open_output(path) as file:
-            file.write(content)
+        write_output(path, content)
     except OSError as error:
         raise RetrainerError(f"cannot write the plot '{path}': {error.strerror}", hint="Choose another file") from error
 

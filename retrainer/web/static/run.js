@@ -39,6 +39,10 @@
       if (atEnd) log.scrollTop = log.scrollHeight;
     }
   });
+  // A browser gives up for ever if the server refuses, for example because it has too many followers.
+  source.addEventListener("error", () => {
+    if (source.readyState === EventSource.CLOSED) window.setTimeout(() => window.location.reload(), 5000);
+  });
   source.addEventListener("end", () => {
     source.close();
     window.clearInterval(timer);

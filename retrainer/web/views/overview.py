@@ -12,12 +12,11 @@ from retrainer.registry.promotions import PRODUCTION_CHANGE_ACTIONS
 from retrainer.render.charts import forecasts, scores, style
 from retrainer.status import get_status
 from retrainer.web.forecasts import Upcoming, forecast_next
-from retrainer.web.kept_charts import draw_anew
 from retrainer.web.rendering import Page
 from retrainer.web.specs import page
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Sequence
+    from collections.abc import Callable, Sequence
     from datetime import datetime
 
     from retrainer.model_types import ModelTypeName
@@ -31,7 +30,6 @@ if TYPE_CHECKING:
     from retrainer.web.site import Visit
 
     GetIntervals = Callable[[Project, ModelVersion, ModelEvaluation], ScoreIntervals | None]
-    GetChart = Callable[[Hashable, Callable[[], Chart | None]], Chart | None]
     GetForecast = Callable[[Project, ModelVersion, PostsActivity, datetime], Upcoming]
 
 CHART_RUNS = 60  # whose scores are drawn
@@ -118,7 +116,6 @@ def gather_overview(
     *,
     intervals: GetIntervals = load_score_intervals,
     forecast: GetForecast | None = None,
-    charts: GetChart = draw_anew,
 ) -> Overview:
     """Gather what the overview of a stream shows. Nothing is written, and nothing is paid for.
 
@@ -129,7 +126,6 @@ def gather_overview(
         model_types: the types to show.
         intervals: returns the intervals of an evaluation.
         forecast: returns the forecast of a production version; None makes it at once.
-        charts: returns the chart of a key, which names all that it shows.
     """
     status = get_status(project, now)
 
@@ -138,7 +134,7 @@ def gather_overview(
 
     get = forecast or forecast_at_once
     models = [
-        _gather_model(project, one, status.posts, now, intervals, get, charts)
+        _gather_model(project, one, status.posts, now, intervals, get)
         for one in status.types
         if one.model_type in model_types
     ]
@@ -152,21 +148,15 @@ def _gather_model(
     now: datetime,
     intervals: GetIntervals,
     forecast: GetForecast,
-    charts: GetChart,
 ) -> ModelOverview:
     registry, name, live = project.registry, one.model_type, one.production
     runs = registry.list_runs(name, CHART_RUNS)
     changes = registry.list_ledger_entries(name, PRODUCTION_CHANGE_ACTIONS, CHART_RUNS)
     score = None if live is None else _live_score(project, live, intervals)
     upcoming = Upcoming() if live is None or posts.freshness is None else forecast(project, live, posts, now)
-    next_post = None
-    if (made := upcoming.forecast) is not None:
-        when = (made.at, made.origin_at, made.point_hours, made.quantiles_hours)
-        next_post = charts((name, "next post", made.version_id, when), lambda: forecasts.next_post(made))
     sides = [] if score is None else score.sides
     shown = tuple(scores.ScoreInterval(side.name, side.score, side.interval, side.line) for side in sides)
     title = f"{name.capitalize()}: scores on the same posts, with 95% intervals"
-    drawn = (tuple((run.run_id, run.status) for run in runs), tuple(change.entry_id for change in changes))
     return ModelOverview(
         name,
         TITLES[name],
@@ -176,11 +166,9 @@ def _gather_model(
         can_roll_back=any(change.action == "promotion" and change.from_version_id for change in changes),
         upcoming=upcoming,
         runs=runs[:LAST_RUNS],
-        next_post=next_post,
-        intervals=charts((title, shown), lambda: scores.intervals(title, shown)),
-        history=charts(
-            (project.stream, name, drawn), lambda: scores.history(name, runs, changes, registry.naive_scores(runs))
-        ),
+        next_post=None if upcoming.forecast is None else forecasts.next_post(upcoming.forecast),
+        intervals=scores.intervals(title, shown),
+        history=scores.history(name, runs, changes, registry.naive_scores(runs)),
     )
 
 
@@ -236,7 +224,6 @@ def overview(visit: Visit) -> Page:
         visit.now,
         intervals=intervals,
         forecast=site.forecasts.get,
-        charts=site.charts.get,
     )
     return Page("overview.html", "Overview", {"overview": found}, "/overview")
 
