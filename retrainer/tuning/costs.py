@@ -56,17 +56,17 @@ class StudyBudget:
         limit, _ = shared.limit_and_use()
         return SharedBudget.open(shared.database, f"{shared.budget_id}_{number}", limit, self.now, f"trial {number}")
 
-    def require(self, dearest_fold: float) -> None:
+    def require(self, max_fold_cost: float) -> None:
         """Check that a fold, and what comes after the trials, can be paid for.
 
         Args:
-            dearest_fold: the cost of the dearest fold so far, in US dollars.
+            max_fold_cost: the cost of the most expensive fold so far, in US dollars.
 
         Raises:
             CostLimitReached: it could exceed the limit.
         """
         limit, used = self.shared.limit_and_use()
-        if used + (1 + RESERVED_FOLDS) * dearest_fold > limit:
+        if used + (1 + RESERVED_FOLDS) * max_fold_cost > limit:
             raise CostLimitReached(
                 f"one more fold and the comparison of the winner could raise the cost of {self.shared.whose} above "
                 f"${limit:g} (--max-cost): ${used:.4f} is used"

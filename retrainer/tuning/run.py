@@ -14,9 +14,8 @@ from retrainer.tuning.costs import StudyBudget, check_costs
 from retrainer.tuning.locks import hold_lock
 from retrainer.tuning.preparation import prepare
 from retrainer.tuning.queue import TrialQueue
-from retrainer.tuning.request import Trials
 from retrainer.tuning.results import FINISHED, StudyOutcome, TuningResult
-from retrainer.tuning.runners import run_trials_here
+from retrainer.tuning.runners import Trials, run_trials_here
 from retrainer.tuning.study import delete_old_studies, opened_storage, report_study, start_or_resume
 from retrainer.tuning.trials import enqueue_defaults
 from retrainer.tuning.winner import judge_winner, options_of
@@ -29,8 +28,9 @@ if TYPE_CHECKING:
     from retrainer.project import Project
     from retrainer.runtime import Runtime
     from retrainer.tuning.objective import Objective
-    from retrainer.tuning.request import TrialRunner, TuningRequest
+    from retrainer.tuning.request import TuningRequest
     from retrainer.tuning.results import TuningProgress
+    from retrainer.tuning.runners import TrialRunner
     from retrainer.tuning.study import OpenStudy
 
 log = logging.getLogger(__name__)

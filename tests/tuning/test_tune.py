@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from retrainer.project import Project
-    from retrainer.tuning.request import Trials
     from retrainer.tuning.results import TuningResult
+    from retrainer.tuning.runners import Trials
     from tests.plugins_for_tests import Plugins
 
 
