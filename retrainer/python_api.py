@@ -111,7 +111,8 @@ def tune(
         apply: if the winner is promoted, write its options to the settings file.
 
     Raises:
-        RetrainerError: nothing could be tuned, every trial failed, or the run of the winner did.
+        RetrainerError: nothing could be tuned, every trial failed, or the run of the winner did. With `apply`,
+            also if the settings file cannot be written: the promotion stands, and `tune --show` has the study.
     """
     # Optuna takes long to import.
     from retrainer.tuning import run as tuning  # noqa: PLC0415

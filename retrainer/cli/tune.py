@@ -168,7 +168,9 @@ def tune(
         )
     else:
         render.show_result(result, settings.changes, written=settings.file)
-    if plot is not None:
+    if plot is not None and result.report.summary.best is None:  # this must not hide how the study ended
+        log.warning("'%s' was not written: no trial is complete", plot)
+    elif plot is not None:
         write_plot(plot, [charts.trials(result.report)], "no complete trials")
     if result.interrupted:
         return INTERRUPTED

@@ -1,4 +1,4 @@
-"""The folds of the training posts: rolling origins, and a last fold that is held back."""
+"""The folds of the training posts: rolling origins, and the held-back fold."""
 
 from __future__ import annotations
 

@@ -59,6 +59,11 @@ class Objective:
     runtime: Runtime
     budget: StudyBudget | None = None
 
+    @property
+    def is_paid(self) -> bool:
+        """Whether the forecasts of an algorithm cost money."""
+        return any(space.algorithm.description.paid for space in self.spaces)
+
     def space(self, name: str) -> SearchSpace:
         """Return the search space of one of the algorithms."""
         return next(space for space in self.spaces if space.name == name)

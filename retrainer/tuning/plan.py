@@ -59,7 +59,7 @@ class StudyPlan:
         training_count: the number of training posts.
         training_digest: the SHA-256 of the training posts.
         folds: the folds whose mean is the value of a trial, oldest first.
-        held_back: the last fold, which decides whether the winner is kept.
+        held_back: the held-back fold, the last one, which decides whether the winner is kept.
         origin: the rule by which origins are chosen.
         max_predictions: the maximum number of forecasts on a fold.
         cost_objective: whether the cost of a trial is a second objective.

@@ -27,6 +27,14 @@ if TYPE_CHECKING:
     from retrainer.runtime import Runtime
     from retrainer.tuning.search_space import SearchSpace
 
+_WORDS = {  # for what a plan holds
+    "algorithms": "plugins or options",
+    "training_count": "number of training posts",
+    "training_digest": "training posts",
+    "held_back": "held-back fold",
+    "origin": "rule of origins",
+    "max_predictions": "number of forecasts on a fold",
+}
 FREE_PREDICTIONS = 200  # on a fold, where they cost nothing: more than a run makes, for more certain values
 
 
@@ -62,9 +70,9 @@ def prepare_again(project: Project, runtime: Runtime, plan: StudyPlan, now: date
     objective = prepare(project, runtime, request, now)
     if objective.plan != plan:
         found, wanted = objective.plan.document(), plan.document()
-        different = ", ".join(key for key in wanted if found[key] != wanted[key])
+        different = ", ".join(_WORDS.get(key, key) for key in wanted if found[key] != wanted[key])
         raise PostsError(
-            f"this process differs from the start of the study: {different}",
+            f"this process does not match the study: different {different}",
             hint="Use the same posts, settings and plugins in all processes of a study",
         )
     return objective

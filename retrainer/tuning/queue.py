@@ -115,7 +115,7 @@ class TrialQueue:
             yield
 
     def complete(self, trial: Trial, values: Sequence[float]) -> bool:
-        """Record the values of a claimed trial; return False if it was taken for lost, and is another process's now."""
+        """Record the values of a claimed trial; return False if it was reassigned meanwhile."""
         return self._tell(trial, TrialState.COMPLETE, values)
 
     def prune(self, trial: Trial) -> bool:
@@ -144,8 +144,8 @@ class TrialQueue:
             (trial for trial in complete if (trial.user_attrs[ALGORITHM], trial.user_attrs[OPTIONS]) == wanted), None
         )
 
-    def dearest_fold(self) -> float:
-        """Return the cost of the dearest fold so far, as the mean of its trial, in US dollars."""
+    def max_fold_cost(self) -> float:
+        """Return the cost of the most expensive fold so far, as the mean of its trial, in US dollars."""
         return max((_cost_per_fold(trial) for trial in self._trials()), default=0.0)
 
     def is_finished(self) -> bool:
@@ -157,10 +157,6 @@ class TrialQueue:
         """Whether there is a trial to claim, unless the process of one that runs is gone."""
         trials = self._trials()
         return len(trials) < self.total or any(trial.state == TrialState.WAITING for trial in trials)
-
-    def count_finished(self) -> int:
-        """Return the number of trials that are complete, pruned or failed."""
-        return sum(trial.state.is_finished() for trial in self._trials())
 
     def recover(self) -> None:
         """Let the trials wait again whose processes are gone."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from retrainer.tuning.plan import StudyPlan
 
 TrialState = Literal["waiting", "running", "complete", "pruned", "failed", "lost"]
-TRIAL_STATES: tuple[TrialState, ...] = get_args(TrialState)
 FINISHED: frozenset[TrialState] = frozenset({"complete", "pruned", "failed"})  # the states that count as a trial
 
 
@@ -79,7 +78,7 @@ class StudyOutcome:
 
     Attributes:
         winner: the number of the winning trial; None if no trial is better than the configured options on the folds.
-        gain_on_folds: of the winner over trial 0 on the folds among which it was chosen, so it is too high.
+        gain_on_folds: of the winner over trial 0 on the folds by which it was chosen; this overestimates the gain.
         held_back: the gain on the held-back fold, which took no part in the choice; None without a winner.
         kept: whether the winner is better there too, so that it was trained as a candidate.
         reason: why it was kept or not, in one sentence.

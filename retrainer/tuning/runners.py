@@ -10,25 +10,33 @@ import logging
 import os
 import time
 from contextlib import closing
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import count
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from retrainer.errors import CostLimitReached, RetrainerError, UsageError
 from retrainer.parallel.child import WorkerLost
 from retrainer.parallel.local import run_in_processes
 from retrainer.tuning.queue import POLL_SECONDS
+from retrainer.tuning.results import FINISHED, TuningProgress
 from retrainer.tuning.storage import storage_file
+from retrainer.tuning.study import best_trial
 from retrainer.tuning.trials import run_trial
 from retrainer.tuning.worker import describe_trials, run_next_trial
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
+    from datetime import datetime
 
     from retrainer.parallel.child import NotStarted
     from retrainer.parallel.cluster import Cluster
-    from retrainer.tuning.request import TrialRunner, Trials
+    from retrainer.project import Project
+    from retrainer.runtime import Runtime
+    from retrainer.tuning.objective import Objective
+    from retrainer.tuning.queue import TrialQueue
+    from retrainer.tuning.request import TuningRequest
+    from retrainer.tuning.study import OpenStudy
     from retrainer.tuning.worker import TrialOutcome, TrialSpec
 
     Answers = Generator[tuple[int, TrialOutcome | WorkerLost | NotStarted], None, None]
@@ -39,6 +47,63 @@ MAX_LOST_IN_A_ROW = 5  # workers, without a trial that ended between
 _PRELOADED = ["optuna", "pandas", "retrainer.pipeline.run", "retrainer.posts.store", "retrainer.tuning.worker"]
 
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Trials:
+    """The trials of a study that are still to be run by a call.
+
+    Attributes:
+        project, runtime: what the call works with.
+        request: what it asks for.
+        now: the time that the call counts from; no later post is used.
+        study: the study.
+        queue: its trials.
+        objective: what a trial is judged by, on the posts of this process.
+        on_progress: called after every trial.
+        started: when the trials began, by the monotonic clock.
+        before: the number of trials that counted before this call.
+    """
+
+    project: Project
+    runtime: Runtime
+    request: TuningRequest
+    now: datetime
+    study: OpenStudy
+    queue: TrialQueue
+    objective: Objective
+    on_progress: Callable[[TuningProgress], None]
+    started: float
+    before: int
+
+    def is_stopping(self) -> bool:
+        """Whether no trial may be started any more: the time is up, or another process has ended the study."""
+        return self.is_out_of_time() or self.study.outcome() is not None
+
+    def is_out_of_time(self) -> bool:
+        """Whether no trial may be started any more, since the time is up."""
+        limit = self.request.timeout_seconds
+        return limit is not None and time.monotonic() - self.started >= limit
+
+    def report_progress(self) -> None:
+        """Report how far the study is."""
+        trials = self.study.trials()
+        done = sum(trial.state in FINISHED for trial in trials)
+        best = best_trial(self.study.plan, trials)
+        total, own = self.request.trials, done - self.before
+        left = (time.monotonic() - self.started) / own * max(total - done, 0) if own > 0 else None
+        self.on_progress(TuningProgress(done, total, None if best is None else best.value, left))
+
+
+class TrialRunner(Protocol):
+    """Runs the remaining trials of a study: in this process, in several, or on the workers of a cluster."""
+
+    def __call__(self, trials: Trials) -> None:
+        """Run trials until the study has as many as the request asks for, or the time is up.
+
+        Raises:
+            KeyboardInterrupt: the trials were interrupted.
+        """
 
 
 def choose_runner(jobs: int, cluster: Cluster[Any] | None) -> TrialRunner:

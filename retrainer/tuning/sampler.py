@@ -1,4 +1,4 @@
-"""The sampler of a study: TPE, seeded anew for each trial."""
+"""The sampler of a study: TPE, reseeded for each trial."""
 
 from __future__ import annotations
 

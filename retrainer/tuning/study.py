@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import warnings
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from itertools import chain, count
 from typing import TYPE_CHECKING, Any
 
 import optuna
-from optuna.exceptions import DuplicatedStudyError, ExperimentalWarning
+from optuna.exceptions import ExperimentalWarning
 from optuna.pruners import MedianPruner
 from optuna.study import StudyDirection
 from optuna.trial import TrialState as OptunaState
 
-from retrainer.errors import UnknownName, did_you_mean
+from retrainer.errors import UnknownName, UsageError, did_you_mean
 from retrainer.times import format_time
 from retrainer.tuning.plan import StudyPlan
 from retrainer.tuning.results import Gain, StudyOutcome, StudyReport, StudySummary, TrialResult
@@ -50,6 +52,9 @@ _STATES: dict[OptunaState, TrialState] = {
     OptunaState.PRUNED: "pruned",
     OptunaState.FAIL: "failed",
 }
+
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -107,30 +112,49 @@ def opened_storage(project: Project) -> Iterator[RDBStorage]:
         close_storage(storage)
 
 
-def start_or_resume(storage: RDBStorage, plan: StudyPlan, now: datetime) -> OpenStudy:
+def start_or_resume(storage: RDBStorage, plan: StudyPlan, now: datetime, *, is_paid: bool) -> OpenStudy:
     """Return the unfinished study of a plan, or a new one.
 
     A study's name ends with the start of the hash of its plan, and with a number from the second such study on. So two
-    commands that start at once work on the same one.
+    commands that start at once, each within the lock of the studies, work on the same one.
+
+    Args:
+        is_paid: whether the trials cost money.
+
+    Raises:
+        UsageError: an ended study has the same trials, and they would be paid for again.
     """
     stem = f"{plan.stream}_{plan.model_type}_{plan.key[:8]}"
-    number = 1
-    while True:
-        name = stem if number == 1 else f"{stem}_{number}"
-        try:
-            directions = [StudyDirection.MINIMIZE if plan.is_minimised else StudyDirection.MAXIMIZE]
-            directions += [StudyDirection.MINIMIZE] * plan.cost_objective
-            study = optuna.create_study(storage=storage, study_name=name, directions=directions)
-        except DuplicatedStudyError:
-            study = optuna.load_study(storage=storage, study_name=name)
-            if OUTCOME in study.user_attrs:
-                number += 1
-                continue
-        if CREATED_AT not in study.user_attrs:
-            _name_values(study, plan)
-            study.set_user_attr(PLAN, plan.document())
-            study.set_user_attr(CREATED_AT, format_time(now))
-        return _open(storage, name, plan)
+    known = {study.study_name: study.user_attrs for study in storage.get_all_studies()}
+    numbered = chain([stem], (f"{stem}_{number}" for number in count(2)))
+    name = next(name for name in numbered if OUTCOME not in known.get(name, {}))
+    if name not in known:
+        ended = next((one for one in known if one == stem or one.startswith(f"{stem}_")), None)
+        if ended is not None:
+            _report_repetition(ended, name, is_paid=is_paid)
+        directions = [StudyDirection.MINIMIZE if plan.is_minimised else StudyDirection.MAXIMIZE]
+        directions += [StudyDirection.MINIMIZE] * plan.cost_objective
+        optuna.create_study(storage=storage, study_name=name, directions=directions)
+    study = optuna.load_study(storage=storage, study_name=name)
+    if CREATED_AT not in study.user_attrs:
+        _name_values(study, plan)
+        study.set_user_attr(PLAN, plan.document())
+        study.set_user_attr(CREATED_AT, format_time(now))
+    return _open(storage, name, plan)
+
+
+def _report_repetition(ended: str, name: str, *, is_paid: bool) -> None:
+    """Say that a new study has the trials of one that has ended, since the sampler has the same seed.
+
+    Raises:
+        UsageError: they would be paid for again.
+    """
+    if is_paid:
+        raise UsageError(
+            f"the study '{ended}' has ended, and the same command would pay for its trials again",
+            hint="Choose another --seed",
+        )
+    log.warning("The study '%s' has ended; '%s' repeats its trials. Choose another --seed for others", ended, name)
 
 
 def load_study(storage: RDBStorage, name: str) -> OpenStudy:
@@ -228,15 +252,17 @@ def open_pruner() -> MedianPruner:
     return MedianPruner(n_startup_trials=PRUNING_STARTUP_TRIALS, n_warmup_steps=PRUNING_WARMUP_FOLDS)
 
 
-def delete_old_studies(storage: RDBStorage, stream: str, model_type: ModelTypeName, keep: int) -> list[str]:
-    """Delete the oldest finished studies of a stream and type beyond a number; return their names."""
+def delete_old_studies(storage: RDBStorage, current: OpenStudy, keep: int) -> list[str]:
+    """Delete the oldest finished studies of a stream and type beyond a number; return their names.
+
+    Args:
+        current: a study of the stream and type that is never deleted; it counts.
+        keep: the number.
+    """
+    of = (current.plan.stream, current.plan.model_type)
     studies = [summarize(load_study(storage, name)) for name in reversed(_names(storage))]
-    finished = [
-        study
-        for study in studies
-        if study.outcome is not None and (study.plan.stream, study.model_type) == (stream, model_type)
-    ]
-    finished.sort(key=lambda study: study.created_at, reverse=True)
+    finished = [study for study in studies if study.outcome is not None and (study.plan.stream, study.model_type) == of]
+    finished.sort(key=lambda study: (study.name == current.name, study.created_at), reverse=True)
     for study in finished[keep:]:
         optuna.delete_study(storage=storage, study_name=study.name)
     return [study.name for study in finished[keep:]]

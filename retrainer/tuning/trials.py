@@ -114,7 +114,7 @@ def _score_folds(queue: TrialQueue, trial: Trial, objective: Objective) -> list[
     for number, bounds in enumerate(plan.folds):
         if number == len(values):
             if objective.budget is not None and is_paid and not is_default:
-                objective.budget.require(queue.dearest_fold())
+                objective.budget.require(queue.max_fold_cost())
             try:
                 values.append(_score_fold(objective, space, options, bounds, cost))
             finally:

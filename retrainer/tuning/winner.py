@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from retrainer.errors import CostLimitReached, RetrainerError
+from retrainer.errors import AlgorithmError, CostLimitReached, RetrainerError
 from retrainer.tuning.objective import paired_gain
 from retrainer.tuning.results import StudyOutcome
 from retrainer.tuning.study import best_trial, default_trial
@@ -21,30 +21,35 @@ if TYPE_CHECKING:
 ROUNDING = 1e-12  # by which values may differ that are equal
 
 
-def judge_winner(study: OpenStudy, objective: Objective) -> StudyOutcome:
+def judge_winner(study: OpenStudy, objective: Objective, *, is_complete: bool) -> StudyOutcome:
     """Choose the best trial by the folds, and decide on the held-back fold whether it is kept.
 
     The value of the best of many trials is too good, since it was chosen for it. The held-back fold took no part in the
-    choice, so the gain there, and its interval, hold whatever the number of trials was.
+    choice, so the gain there, and its interval, hold whatever the number of trials was. This is true of one study:
+    several on the same posts share the held-back fold, and whoever chooses among them chooses by it.
+
+    Args:
+        is_complete: whether no trial is left to run.
 
     Returns:
         The outcome, before any run.
 
     Raises:
         CostLimitReached: the forecasts of the held-back fold cannot be paid for.
-        RetrainerError: every trial failed.
+        AlgorithmError: every trial failed.
+        RetrainerError: no trial was completed, and some are left.
     """
     plan, trials = study.plan, study.trials()
     winner, default = best_trial(plan, trials), default_trial(plan, trials)
     if winner is None:
-        raise _no_complete_trial(trials)
+        raise _no_complete_trial(trials, is_complete=is_complete)
     if default is not None and (
         default.value is None
         or winner.value is None
         or plan.improvement(default.value, winner.value) <= ROUNDING
         or (winner.algorithm, winner.options) == (default.algorithm, default.options)
     ):
-        reason = f"none of {len(trials)} trials is better on the folds than the configured options"
+        reason = "no trial is better on the folds than the configured options"
         return StudyOutcome(None, None, None, kept=False, reason=reason)
     on_folds = None
     if default is not None and default.value is not None and winner.value is not None:
@@ -105,11 +110,14 @@ def _explain(gain: Gain) -> str:
     return f"the best trial is worse than the configured options on the held-back fold, {figures}"
 
 
-def _no_complete_trial(trials: tuple[TrialResult, ...]) -> RetrainerError:
+def _no_complete_trial(trials: tuple[TrialResult, ...], *, is_complete: bool) -> RetrainerError:
     failed = [trial for trial in trials if trial.state == "failed"]
-    if not failed:
-        return RetrainerError("no trial was completed", hint="Allow more time with --timeout")
+    if is_complete and failed:
+        return AlgorithmError(
+            f"all {len(failed)} trials failed, the first one with: {failed[0].error}",
+            hint="Fix the algorithm or its search space; `retrainer tune --show` lists the trials",
+        )
     return RetrainerError(
-        f"all {len(failed)} trials failed, the first one with: {failed[0].error}",
-        hint="Fix the algorithm or its search space; `retrainer tune --show` lists the trials",
+        f"no trial was completed ({len(failed)} failed)" if failed else "no trial was completed",
+        hint="Allow more time (--timeout) or a higher cost (--max-cost)",
     )

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from retrainer.tuning.objective import Objective
-    from retrainer.tuning.request import Trials
     from retrainer.tuning.results import TrialResult
+    from retrainer.tuning.runners import Trials
 
 
 @dataclass(frozen=True)

@@ -66,6 +66,16 @@ def test_a_policy_that_tunes_trains_with_what_it_has_found_and_scores_better(tun
     assert tuned.live.score.value > configured.live.score.value
 
 
+def test_a_step_at_which_every_trial_fails_trains_as_configured(tunable: Path, plugins: Plugins) -> None:
+    # The trials train on fewer posts than the run.
+    plugins.add("late", tunable_algorithm("late", train="len(posts) < 110 and 1 / 0"))
+    policy = f"{TUNED}, algorithm=late"
+    (step,) = replayed(tunable, policies=[policy], end=datetime(2024, 10, 30, tzinfo=UTC)).policy("tuned").steps
+    assert not step.failed
+    assert step.promoted
+    assert step.tuned_options is None
+
+
 @pytest.mark.slow
 def test_a_tuned_step_sees_no_later_post(tunable: Path, tmp_path: Path) -> None:
     short = replayed(tunable, end=datetime(2024, 10, 30, tzinfo=UTC))

@@ -48,6 +48,7 @@ def five_hours(folder: Path, prepare: Prepare, tunable: Plugins) -> Project:
 
 def tuned(project: Project, **given: Any) -> TuningResult:
     """Tune the timing model with six trials, or as `given` says."""
-    on_progress = given.pop("on_progress", lambda _: None)
+    runtime = given.pop("runtime", None) or runtime_of(project)
+    of_call = {name: given.pop(name) for name in ("on_progress", "run_trials") if name in given}
     request = TuningRequest(**{"model_type": "timing", "trials": 6, **given})
-    return tune(project, runtime_of(project), request, NOW, on_progress=on_progress)
+    return tune(project, runtime, request, NOW, **of_call)

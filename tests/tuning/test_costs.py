@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from retrainer.errors import CostLimitReached, UsageError
 from retrainer.posts.sample import sample_posts
 from retrainer.tuning.results import FINISHED
 from retrainer.tuning.study import list_studies, read_study
@@ -14,6 +15,8 @@ from retrainer_claude import ClaudeOptions
 from retrainer_claude.pricing import reported_usage
 from tests.claude_server import KEY, ClaudeServer
 from tests.conftest import NOW, open_project
+from tests.tuning.conftest import tuned
+from tests.tuning.tunable import paid_algorithm
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,6 +25,7 @@ if TYPE_CHECKING:
     from retrainer.project import Project
     from retrainer.tuning.results import StudyReport
     from tests.command_line import Runner
+    from tests.plugins_for_tests import Plugins
 
 TRIALS = "3"
 
@@ -120,3 +124,35 @@ def test_several_workers_never_exceed_max_cost(
     report = read_study(project, study.name)
     assert sum(trial.cost_usd for trial in report.trials) <= paid(server) + 1e-9
     assert sum(trial.state in FINISHED for trial in report.trials) < 12
+
+
+def test_a_study_whose_winner_cannot_be_judged_goes_on_with_a_higher_limit(
+    five_hours: Project, tunable: Plugins
+) -> None:
+    train = "15 < hours < 30 and 1 / 0"  # a failed trial does not end it either
+    tunable.add("priced", paid_algorithm("priced", "100.0 if count > 130 else 0.0", train=train))
+    with pytest.raises(CostLimitReached, match="--max-cost"):
+        tuned(five_hours, algorithms=("priced",), trials=8, max_cost=10.0)
+    (begun,) = list_studies(five_hours)
+    assert begun.outcome is None
+    assert set(begun.counts) == {"complete", "failed"}
+    ended = tuned(five_hours, algorithms=("priced",), trials=8, max_cost=10_000.0)
+    assert (ended.resumed, ended.report.summary.name) == (8, begun.name)
+    assert ended.promoted
+
+
+def test_paid_trials_are_not_repeated(five_hours: Project, tunable: Plugins) -> None:
+    tunable.add("costly", paid_algorithm("costly", "0.01"))
+    first = tuned(five_hours, algorithms=("costly",), trials=2, max_cost=100.0).report.summary.name
+    with pytest.raises(UsageError, match=f"'{first}' has ended, and the same command would pay for its trials again"):
+        tuned(five_hours, algorithms=("costly",), trials=3, max_cost=100.0)
+    assert [study.name for study in list_studies(five_hours)] == [first]
+    assert tuned(five_hours, algorithms=("costly",), trials=2, max_cost=100.0, seed=1).report.summary.name != first
+
+
+def test_free_trials_need_max_cost_if_production_is_paid(five_hours: Project, tunable: Plugins) -> None:
+    tunable.add("charged", paid_algorithm("charged", "0.01"))
+    assert tuned(five_hours, algorithms=("charged",), trials=8, max_cost=100.0).promoted
+    with pytest.raises(UsageError, match="compared with production, and forecasts of 'charged' cost money"):
+        tuned(five_hours)
+    assert tuned(five_hours, max_cost=100.0).outcome is not None

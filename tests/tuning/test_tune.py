@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -11,8 +13,11 @@ import pytest
 from retrainer.errors import InsufficientData, RetrainerError, UsageError
 from retrainer.posts.sample import sample_posts
 from retrainer.project import create_project
+from retrainer.runtime import Stopwatch
+from retrainer.tuning.runners import run_trials_here
 from retrainer.tuning.study import list_studies, read_study
-from tests.conftest import NOW, configure, open_project, regular_posts
+from retrainer.tuning.trials import run_trial
+from tests.conftest import NOW, configure, open_project, regular_posts, runtime_of
 from tests.tuning.conftest import tuned
 from tests.tuning.tunable import tunable_algorithm
 
@@ -21,6 +26,7 @@ if TYPE_CHECKING:
 
     from retrainer.project import Project
     from retrainer.tuning.results import TuningResult
+    from retrainer.tuning.runners import Trials
     from tests.plugins_for_tests import Plugins
 
 
@@ -232,6 +238,58 @@ def test_if_every_trial_fails_it_is_an_error_and_the_next_call_starts_anew(
         assert five_hours.registry.get_production("timing") is None
 
 
+def test_a_study_whose_only_trial_so_far_failed_goes_on(five_hours: Project, tunable: Plugins) -> None:
+    def run_one(trials: Trials) -> None:
+        trial = trials.queue.claim()
+        assert trial is not None
+        run_trial(trials.queue, trial, trials.objective)
+
+    tunable.add("unlucky", tunable_algorithm("unlucky", train="hours == 30.0 and 1 / 0"))
+    with pytest.raises(RetrainerError, match=r"no trial was completed \(1 failed\)"):
+        tuned(five_hours, algorithms=("unlucky",), run_trials=run_one)  # as if the time were up
+    (begun,) = list_studies(five_hours)
+    assert begun.outcome is None
+    resumed = tuned(five_hours, algorithms=("unlucky",))
+    assert (resumed.resumed, resumed.report.summary.name) == (1, begun.name)
+    assert resumed.outcome is not None
+
+
+def test_the_run_of_the_winner_is_recorded_when_it_happens_after_the_trials(five_hours: Project) -> None:
+    elapsed = timedelta()
+
+    class Watch(Stopwatch):
+        def __init__(self, started_at: datetime) -> None:
+            super().__init__(started_at)
+            self.before = elapsed
+
+        def now(self) -> datetime:
+            return self.started_at + elapsed - self.before
+
+    def run_for_three_hours(trials: Trials) -> None:
+        nonlocal elapsed
+        run_trials_here(trials)
+        elapsed += timedelta(hours=3)
+
+    runtime = replace(runtime_of(five_hours), stopwatch=Watch)
+    result = tuned(five_hours, trials=8, runtime=runtime, run_trials=run_for_three_hours)
+    assert result.promoted
+    assert result.run is not None
+    assert result.run.run is not None
+    production = five_hours.registry.get_production("timing")
+    assert production is not None
+    assert production.trained_at == NOW + timedelta(hours=3)
+    assert result.run.run.started_at == NOW + timedelta(hours=3)
+
+
+def test_the_same_command_after_a_study_says_that_it_repeats_it(
+    five_hours: Project, caplog: pytest.LogCaptureFixture
+) -> None:
+    first = tuned(five_hours, trials=2).report.summary.name
+    assert "repeats its trials" not in caplog.text
+    second = tuned(five_hours, trials=2).report.summary.name
+    assert f"The study '{first}' has ended; '{second}' repeats its trials. Choose another --seed" in caplog.text
+
+
 def test_what_is_known_at_ctrl_c_is_kept_and_the_next_call_goes_on(five_hours: Project) -> None:
     def interrupt(progress: Any) -> None:
         if progress.done == 3:
@@ -323,7 +381,7 @@ def test_the_time_limit_ends_a_study_with_what_is_known(five_hours: Project) -> 
     result = tuned(five_hours, trials=100_000, timeout_seconds=0.5)
     assert 1 <= result.report.summary.finished_trials < 100_000
     assert result.outcome is not None
-    with pytest.raises(RetrainerError, match="no trial was completed. Allow more time with --timeout"):
+    with pytest.raises(RetrainerError, match="no trial was completed. Allow more time"):
         tuned(five_hours, trials=100_000, timeout_seconds=1e-9)
 
 
@@ -332,6 +390,19 @@ def test_the_oldest_finished_studies_are_deleted(five_hours: Project) -> None:
     project = open_project(five_hours.folder)
     names = [tuned(project, trials=2, seed=seed).report.summary.name for seed in range(4)]
     assert {study.name for study in list_studies(project)} == set(names[2:])
+
+
+def test_a_study_that_has_just_ended_is_never_deleted(five_hours: Project) -> None:
+    def interrupt(progress: Any) -> None:
+        raise KeyboardInterrupt
+
+    configure(five_hours.folder, keep_studies="1")
+    project = open_project(five_hours.folder)
+    old = tuned(project, trials=2, on_progress=interrupt).report.summary.name
+    newer = tuned(project, trials=2, seed=1).report.summary.name
+    assert {study.name for study in list_studies(project)} == {old, newer}
+    assert tuned(project, trials=2).report.summary.name == old
+    assert [study.name for study in list_studies(project)] == [old]
 
 
 def test_studies_are_listed_and_read(five_hours: Project) -> None:

@@ -158,6 +158,18 @@ def test_ctrl_c_keeps_what_is_known(folder: Path, plugins: Plugins, jobs: str) -
     assert not losses(folder)
 
 
+def test_ctrl_c_before_any_trial_is_complete_is_no_error_of_the_plot(folder: Path, plugins: Plugins) -> None:
+    install(plugins, folder)
+    hold(folder)
+    command = start(folder, "--plot", "study.svg")
+    wait_for(lambda: waiting_pids(folder))
+    command.send_signal(signal.SIGINT)
+    _, err = command.communicate(timeout=60)
+    assert command.returncode == 130, err
+    assert "'study.svg' was not written: no trial is complete" in err
+    assert not (folder / "study.svg").exists()
+
+
 def test_a_trial_that_kills_its_workers_fails(folder: Path, plugins: Plugins) -> None:
     install(plugins, folder, train="if config.hours > 40: os.kill(os.getpid(), 9)")
     err = end(start(folder, "--jobs", "2"))

@@ -52,3 +52,18 @@ def tunable_algorithm(name: str = "tunable", *, suggest: str = "pass", space: st
     """
     code = TUNABLE.replace("NAME", name).replace("SUGGEST", suggest)
     return code.replace("return SPACE", f"return {space}").replace("TRAIN", train)
+
+
+def paid_algorithm(name: str, cost: str, *, train: str = "pass") -> str:
+    """Return the code of an algorithm whose forecasts cost money.
+
+    Args:
+        name: of the algorithm.
+        cost: of the forecasts of a window in US dollars, an expression that may use `count`, the posts trained on.
+        train: as in `tunable_algorithm`.
+    """
+    code = tunable_algorithm(name, train=train).replace("summary=", "paid=True, summary=")
+    code = code.replace('return {"hours": hours}', 'return {"hours": hours, "count": len(posts)}')
+    pay = f"count = model['count']\n    cost = {cost}\n"
+    pay += "    budget.reserve(cost, max_calls=None, max_cost=None)\n    budget.settle(cost, cost)\n"
+    return code.replace("predict(model, posts, origins):\n", f"predict(model, posts, origins, budget):\n    {pay}")

@@ -51,9 +51,9 @@ class OutcomeDocument(Document):
 
     winner: int | None = Field(examples=[17], description="Null if no trial is better than the configured options.")
     gain_on_folds: float | None = Field(
-        examples=[0.0287], description="On the folds among which the winner was chosen, so it is too high."
+        examples=[0.0287], description="On the folds. The winner was chosen by them, so this overestimates the gain."
     )
-    held_back: GainDocument | None = Field(description="On the last fold, which took no part in the choice.")
+    held_back: GainDocument | None = Field(description="On the held-back fold, which took no part in the choice.")
     kept: bool = Field(examples=[True], description="Whether the winner is better there too, and was trained.")
     reason: str = Field(examples=["It is better on the held-back fold"])
     run_id: RunId | None
@@ -126,7 +126,7 @@ class StudyReportDocument(Document):
         examples=[{"prophet.weeks": 0.81, "prophet.trend": 0.19}], description="Of the parameters, by Optuna."
     )
     pareto: list[int] = Field(
-        examples=[[]], description="The trials than which none is better and cheaper, if cost is an objective."
+        examples=[[]], description="The Pareto set, if cost is an objective: no other trial is both better and cheaper."
     )
 
     @classmethod
