@@ -29,6 +29,10 @@ NOT_RUN = {
     ("README.md", "git clone <this repository> retrainer && cd retrainer"): "downloads, and runs these tests",
     ("CONTRIBUTING.md", "make demo        # see it work"): "downloads, and runs these tests",
     ("docs/cluster.md", 'retrainer config set database.url "$DATABASE_URL"'): "the test's workers are on this machine",
+    (
+        "docs/language-model.md",
+        "pip install torch==2.13.0          # or another build for your machine: the default one may bring gigabytes for GPUs",
+    ): "downloads a base model",
     ("docs/operating.md", "docker build -f deploy/Dockerfile -t retrainer ."): "needs Docker and its images",
     ("docs/operating.md", "sudo cp retrainer-api.service /etc/systemd/system/"): "changes the machine",
 }
@@ -55,6 +59,7 @@ SETUP = {
     "docs/replay.md": NEW_PROJECT,
     "docs/rest-api.md": NEW_PROJECT,
     "docs/store.md": NEW_PROJECT,
+    "docs/tuning.md": NEW_PROJECT,
     "docs/cluster.md": THREE_STREAMS,
     "docs/streams.md": THREE_STREAMS,
 }
