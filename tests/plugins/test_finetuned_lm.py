@@ -182,7 +182,7 @@ def test_posts_of_one_word_emoji_many_characters_and_languages_can_be_learned(ba
 
 
 def test_few_posts_are_refused(base: Path) -> None:
-    with pytest.raises(InsufficientData, match="needs 20 training posts, and there are 19"):
+    with pytest.raises(InsufficientData, match="needs 20 training posts; found 19"):
         LM.train(posts_of(19), options_of(base), "content", None)
 
 
