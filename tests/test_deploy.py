@@ -263,6 +263,7 @@ def test_the_render_file(with_posts: Path, retrainer: Runner) -> None:
     assert_both_were_trained(with_posts, retrainer)
 
 
+@pytest.mark.slow
 def test_the_ci_workflow(with_posts: Path, retrainer: Runner, tmp_path: Path) -> None:
     workflow: dict[Any, Any] = yaml.safe_load((DEPLOY / "retrain.yml").read_text())
     triggers = workflow[True]  # how YAML 1.1 reads `on`

@@ -36,6 +36,7 @@ def _posts(folder: Path, prepare: Prepare) -> None:
     prepare(folder, import_sample)
 
 
+@pytest.mark.slow
 def test_replay_prints_a_table_of_policies_and_a_conclusion(retrainer: Runner) -> None:
     done = retrainer("replay", "timing", *FROM, *TO, *DAILY)
     assert done.code == 0, done.err
@@ -62,6 +63,7 @@ def test_a_plot_that_cannot_be_written_does_not_lose_the_report(retrainer: Runne
     assert done.out.startswith("Timing, live from 2024-03-01")
 
 
+@pytest.mark.slow
 def test_json_lists_the_policies_and_every_step(retrainer: Runner) -> None:
     document = retrainer("replay", *FROM, *TO, *DAILY, "--json").json
     assert set(document["policies"]) == {"configured", "never", "always", "daily"}

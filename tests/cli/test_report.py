@@ -124,6 +124,7 @@ def test_a_report_is_about_one_stream_and_escapes_its_name(retrainer: Runner, fo
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in html
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("trained")
 def test_a_report_that_is_too_large_leaves_out_the_tables_behind_its_charts(retrainer: Runner, folder: Path) -> None:
     retrainer("live")
@@ -136,6 +137,7 @@ def test_a_report_that_is_too_large_leaves_out_the_tables_behind_its_charts(retr
     assert smaller.count("<svg") == html.count("<svg")
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("trained")
 def test_the_report_needs_no_web_server(folder: Path) -> None:
     code = (

@@ -84,6 +84,7 @@ def test_without_apply_the_lines_for_the_settings_file_are_printed(tunable: Runn
     assert "Parameter importance: tunable.hours 100%" in done.out
 
 
+@pytest.mark.slow
 def test_a_tuned_version_that_is_not_better_than_production_is_rejected_and_not_applied(
     tunable: Runner, folder: Path
 ) -> None:
@@ -101,6 +102,7 @@ def test_a_tuned_version_that_is_not_better_than_production_is_rejected_and_not_
     assert "; options tuned by 8 trials of study 'default_timing_" in run["promotion_reason"]
 
 
+@pytest.mark.slow
 def test_show_lists_studies_and_the_trials_of_one_and_draws_it(tunable: Runner, folder: Path) -> None:
     assert tunable("tune", "--show").out.startswith("No studies in '/")
     first = tunable("tune", "timing", *FEW, "--json").json["study"]["name"]
@@ -118,6 +120,7 @@ def test_show_lists_studies_and_the_trials_of_one_and_draws_it(tunable: Runner, 
     assert f"Did you mean '{first}'?" in unknown.err or "Did you mean" in unknown.err
 
 
+@pytest.mark.slow
 def test_a_stream_is_tuned_on_its_own_posts_and_gets_settings_of_its_own(tunable: Runner, folder: Path) -> None:
     import_posts(folder, stream="news")
     refused = tunable("tune", "timing", *FEW)
@@ -134,6 +137,7 @@ def test_a_stream_is_tuned_on_its_own_posts_and_gets_settings_of_its_own(tunable
     assert tunable("tune", "--show", "--stream", "default", "--json").json["count"] == 0
 
 
+@pytest.mark.slow
 def test_options_that_cannot_be_written_lose_neither_study_nor_promotion(tunable: Runner, folder: Path) -> None:
     import_posts(folder, stream="news*")
     done = tunable("tune", "timing", *FEW, "--stream", "news*", "--apply")

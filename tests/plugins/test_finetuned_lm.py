@@ -87,6 +87,7 @@ def forecast(model: Any, posts: pd.DataFrame, options: Any, rows: int = 2) -> li
     ]
 
 
+@pytest.mark.slow
 def test_it_passes_the_conformance_suite(base: Path) -> None:
     tiny = {"base": str(base), "max_steps": 2, "rank": 2, "samples": 2, "max_new_tokens": 5}
     check_algorithm("finetuned_lm", options=tiny, posts=sample_posts().iloc[:250])
@@ -101,6 +102,7 @@ def test_training_and_forecasts_are_the_same_each_time(base: Path) -> None:
     assert LM.train(posts, options_of(base, seed=1), "content", None).sha256 != one.sha256
 
 
+@pytest.mark.slow
 def test_training_learns_the_posts(base: Path) -> None:
     model = LM.train(posts_of(80), options_of(base, max_steps=60, rank=8), "content", None)
     held_out = model.description["held_out"]
@@ -174,6 +176,7 @@ def test_a_forecast_does_not_change_after_a_restart(base: Path, tmp_path: Path) 
     assert sorted(files) == ["adapter.safetensors", "model.json"]
 
 
+@pytest.mark.slow
 def test_posts_of_one_word_emoji_many_characters_and_languages_can_be_learned(base: Path) -> None:
     posts = posts_of(60, "hi", "🌧🌧", "x" * 100_000, "Der Nebel lichtet sich", "霧が晴れる")
     posts["content"] = [text.rsplit(" ", 1)[0] for text in posts["content"]]

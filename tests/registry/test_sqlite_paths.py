@@ -52,6 +52,7 @@ def test_posts_are_read_from_a_file_of_any_name(
     assert {path.name for path in tmp_path.iterdir()} == {"project", place.name}, "nothing was created beside it"
 
 
+@pytest.mark.slow
 def test_a_project_may_be_in_a_folder_of_any_name(tmp_path: Path, retrainer: Runner) -> None:
     folder = tmp_path / "now?#1 100%25"
     create_project(folder)

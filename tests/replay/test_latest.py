@@ -36,6 +36,7 @@ def test_each_model_has_its_own(eager: Path) -> None:
     assert read_latest(open_project(eager), "content") is None
 
 
+@pytest.mark.slow
 def test_a_replay_in_another_folder_replaces_it(eager: Path, report: ReplayReport, tmp_path: Path) -> None:
     other = replayed(eager, workdir=tmp_path, policies=["daily: schedule_days=21"])
     latest = read_latest(open_project(eager), "timing")

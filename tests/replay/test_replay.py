@@ -496,6 +496,7 @@ def test_a_failed_run_leaves_production_unchanged(
 AILING = counting_algorithm("ailing", train="if Path(os.environ['OUTAGE']).exists(): raise OSError('out of reach')")
 
 
+@pytest.mark.slow
 def test_resuming_retries_failed_runs(
     eager: Path,
     plugins: Plugins,
@@ -736,6 +737,7 @@ def test_a_missing_database_is_not_taken_for_a_new_one(eager: Path) -> None:
     assert not (eager / "data/retrainer.db").exists()
 
 
+@pytest.mark.slow
 def test_content_can_be_replayed(eager: Path) -> None:
     report = replayed(eager, model_type="content", end=START + timedelta(days=21))
     live = report.policy("configured").live

@@ -48,6 +48,7 @@ def replayed(folder: Path, **given: Any) -> ReplayReport:
     return replay(project, runtime_of(project), "timing", NOW, START, arguments.pop("end"), **arguments)
 
 
+@pytest.mark.slow
 def test_a_policy_that_tunes_trains_with_what_it_has_found_and_scores_better(tunable: Path) -> None:
     report = replayed(tunable)
     tuned = report.policy("tuned")

@@ -121,6 +121,7 @@ def test_better_options_are_found_and_promoted_by_the_ordinary_run(five_hours: P
     assert result.promoted
 
 
+@pytest.mark.slow
 def test_a_tuned_candidate_passes_the_same_gate(five_hours: Project, tunable: Plugins) -> None:
     first = tuned(five_hours, trials=8)
     again = tuned(five_hours, trials=8, seed=1)  # as good as production, which is no improvement of 2%
@@ -161,6 +162,7 @@ def test_crps_is_minimised(five_hours: Project) -> None:
     assert result.outcome.held_back.value == pytest.approx(25.0 - result.outcome.held_back.score_b)
 
 
+@pytest.mark.slow
 def test_another_seed_gives_other_trials(five_hours: Project) -> None:
     one, other = (tuned(five_hours, trials=3, seed=seed) for seed in (0, 1))
     assert values(one)[0] == values(other)[0]  # the configured options
@@ -184,6 +186,7 @@ def test_configured_options_outside_of_the_space_are_still_trial_0(five_hours: P
     assert result.report.summary.default == first
 
 
+@pytest.mark.slow
 def test_several_algorithms_compete_in_one_study(five_hours: Project) -> None:
     result = tuned(five_hours, algorithms=("baseline", "tunable"), trials=20)
     trials = result.report.trials
@@ -238,6 +241,7 @@ def test_if_every_trial_fails_it_is_an_error_and_the_next_call_starts_anew(
         assert five_hours.registry.get_production("timing") is None
 
 
+@pytest.mark.slow
 def test_a_study_whose_only_trial_so_far_failed_goes_on(five_hours: Project, tunable: Plugins) -> None:
     def run_one(trials: Trials) -> None:
         trial = trials.queue.claim()
@@ -306,6 +310,7 @@ def test_what_is_known_at_ctrl_c_is_kept_and_the_next_call_goes_on(five_hours: P
     assert resumed.outcome is not None
 
 
+@pytest.mark.slow
 def test_a_resumed_study_has_the_trials_of_one_that_was_not_interrupted(five_hours: Project) -> None:
     def interrupt(progress: Any) -> None:
         if progress.done == 11:  # those after ten are not drawn at random
@@ -344,6 +349,7 @@ def test_a_winner_that_cannot_forecast_the_held_back_fold_is_not_kept(five_hours
     assert result.run is None
 
 
+@pytest.mark.slow
 def test_configured_options_that_fail_do_not_stop_the_winner(five_hours: Project, tunable: Plugins) -> None:
     tunable.add("unlucky", tunable_algorithm("unlucky", train="hours == 30.0 and 1 / 0"))
     result = tuned(five_hours, algorithms=("unlucky",), trials=12)
@@ -367,6 +373,7 @@ def test_a_study_of_another_plugin_version_is_not_mixed_in(five_hours: Project, 
     assert second.report.summary.finished_trials == 6
 
 
+@pytest.mark.slow
 def test_new_training_posts_start_another_study(five_hours: Project) -> None:
     def interrupt(progress: Any) -> None:
         raise KeyboardInterrupt
@@ -385,6 +392,7 @@ def test_the_time_limit_ends_a_study_with_what_is_known(five_hours: Project) -> 
         tuned(five_hours, trials=100_000, timeout_seconds=1e-9)
 
 
+@pytest.mark.slow
 def test_the_oldest_finished_studies_are_deleted(five_hours: Project) -> None:
     configure(five_hours.folder, keep_studies="2")
     project = open_project(five_hours.folder)
@@ -418,6 +426,7 @@ def test_studies_are_listed_and_read(five_hours: Project) -> None:
         read_study(five_hours, study.name[:-1])
 
 
+@pytest.mark.slow
 def test_each_stream_has_studies_of_its_own(five_hours: Project) -> None:
     other = five_hours.for_stream("other")
     other.posts.add(regular_posts(200), NOW)

@@ -138,6 +138,7 @@ def test_hostile_parameters_are_errors_that_show_them_as_text(server: Server, re
     assert "Traceback" not in "".join(server.lines)
 
 
+@pytest.mark.slow
 def test_a_hostile_reason_is_recorded_and_shown_as_text(
     versions: tuple[str, str], server: Server, registry: Registry
 ) -> None:

@@ -115,6 +115,7 @@ def test_the_latest_replay_shows_its_policies_with_bands(eager: Path) -> None:
     assert re.search(r"fill-opacity|opacity", timing.charts[0].svg), "the bands"
 
 
+@pytest.mark.slow
 def test_a_replay_that_was_stopped_says_so(eager: Path) -> None:
     steps = []
 
