@@ -15,6 +15,7 @@ from retrainer.errors import ConfigError, DatabaseError
 from retrainer.files import exclusive_lock
 from retrainer.registry.database import create_engine, location, translate_error
 from retrainer.registry.sqlite import BUSY_TIMEOUT_SECONDS, lock_file
+from retrainer.tuning.locks import hold_lock
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -62,7 +63,12 @@ def open_storage(project: Project) -> RDBStorage:
     optuna.logging.set_verbosity(optuna.logging.CRITICAL)  # what it has to say, we log ourselves
     url = storage_url(project)
     if url.get_backend_name() != "sqlite":
-        return _open(url, {"pool_pre_ping": True})
+        engine = sa.create_engine(url)
+        try:
+            with storage_errors(url), hold_lock(engine, "tables"):  # as below
+                return _open(url, {"pool_pre_ping": True})
+        finally:
+            engine.dispose()
     path = project.folder / str(url.database)
     if "?" in str(path):
         raise ConfigError(
