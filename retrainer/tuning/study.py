@@ -19,6 +19,7 @@ from optuna.trial import TrialState as OptunaState
 
 from retrainer.errors import UnknownName, UsageError, did_you_mean
 from retrainer.times import format_time
+from retrainer.tuning.leases import explain_end
 from retrainer.tuning.plan import StudyPlan
 from retrainer.tuning.results import Gain, StudyOutcome, StudyReport, StudySummary, TrialResult
 from retrainer.tuning.sampler import TrialSeededSampler
@@ -272,7 +273,8 @@ def trial_result(trial: FrozenTrial) -> TrialResult:
     """Return a trial as plain data."""
     attributes = trial.user_attrs
     state = _STATES[trial.state]
-    if state == "waiting" and LEASE in attributes:
+    is_gone = state == "running" and explain_end(attributes.get(LEASE)) is not None
+    if is_gone or (state == "waiting" and LEASE in attributes):
         state = "lost"
     duration = trial.duration
     return TrialResult(
