@@ -155,7 +155,8 @@ def test_ctrl_c_keeps_what_is_known(folder: Path, plugins: Plugins, jobs: str) -
         assert after.params == before.params
         if before.value is not None:
             assert after == before
-    assert not losses(folder)
+    if jobs == "1":  # of several workers, one may be interrupted just after it has claimed a trial: it counts as lost
+        assert not losses(folder)
 
 
 def test_ctrl_c_before_any_trial_is_complete_is_no_error_of_the_plot(folder: Path, plugins: Plugins) -> None:
