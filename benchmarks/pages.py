@@ -4,8 +4,8 @@
     make bench-pages POSTS=20000
 
 A server in a process of its own answers one kept connection. `unchanged` is a page that the server has already made;
-before each `changed` one, something in the database changes, so that the page is made anew, with the forecast of the
-last post kept; before `new post`, a post arrives, so that the forecast is made anew too. `first` is the first request
+before each `changed` one, something in the database changes, so the page is rebuilt, with the forecast of the
+last post kept; before `new post`, a post arrives, so the forecast is recomputed too. `first` is the first request
 of a server. Milliseconds between the request and the end of the answer; medians, and the slowest in parentheses.
 """
 

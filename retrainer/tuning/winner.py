@@ -26,7 +26,7 @@ def judge_winner(study: OpenStudy, objective: Objective, *, is_complete: bool) -
 
     The value of the best of many trials is too good, since it was chosen for it. The held-back fold took no part in the
     choice, so the gain there, and its interval, hold whatever the number of trials was. This is true of one study:
-    several on the same posts share the held-back fold, and whoever chooses among them chooses by it.
+    several on the same posts share the held-back fold, so choosing among them uses it up.
 
     Args:
         is_complete: whether no trial is left to run.

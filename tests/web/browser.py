@@ -124,7 +124,7 @@ class Tab:
         return self.page.inner_text("body")
 
     def inspect(self) -> list[str]:
-        """Return what is wrong with the page that is open; the record starts anew."""
+        """Return what is wrong with the page that is open; the record is cleared."""
         found, self.problems = self.problems, []
         found += [f"too wide: {element}" for element in self.page.evaluate(TOO_WIDE)]
         found += [f"cut off: {element}" for element in self.page.evaluate(CUT)]

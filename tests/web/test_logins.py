@@ -58,7 +58,7 @@ def test_the_cookie_is_secure_behind_a_proxy_with_tls(server: Server) -> None:
         (form_line,) = page.headers.get_list("set-cookie")
         form_cookie = form_line.partition(";")[0]
         assert "; Secure" in form_line
-        form = visitor.find_form("/login")  # made anew: its cookie is not kept, since this connection has no TLS
+        form = visitor.find_form("/login")  # a new one: its cookie is not kept, since this connection has no TLS
         page = visitor.get("/login")
         form_cookie = page.headers["set-cookie"].partition(";")[0]
         csrf = page.text.partition('name="csrf" value="')[2].partition('"')[0]
