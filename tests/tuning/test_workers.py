@@ -152,7 +152,7 @@ def test_ctrl_c_keeps_what_is_known(folder: Path, plugins: Plugins, jobs: str) -
     report = only_study(folder)
     require_each_trial_once(report)
     for before, after in zip(known.trials, report.trials, strict=False):
-        assert after.params == before.params
+        assert not before.params or after.params == before.params  # none: interrupted before it asked for them
         if before.value is not None:
             assert after == before
     if jobs == "1":  # of several workers, one may be interrupted just after it has claimed a trial: it counts as lost
