@@ -8,7 +8,7 @@ use, so that `retrainer plugins` stays fast.
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from retrainer.algorithms.hookspecs import Algorithm, CostEstimate, Importance, hookimpl
+from retrainer.algorithms.hookspecs import Algorithm, ContextPart, CostEstimate, Importance, hookimpl
 
 if TYPE_CHECKING:
     from retrainer.algorithms.budget import Budget, BudgetExceeded
@@ -30,6 +30,7 @@ __all__ = [
     "BudgetExceeded",
     "ContentForecast",
     "ContentTargets",
+    "ContextPart",
     "CostEstimate",
     "Importance",
     "LoadedAlgorithm",
