@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from retrainer.algorithms.trial_views import PrefixedTrial
     from retrainer.model_types import ModelTypeName
     from retrainer.model_types.base import Origins, hours_between, utc_times
-    from retrainer.model_types.content import ContentForecast, ContentTargets, normalize_text, similarity
+    from retrainer.model_types.content import ContentForecast, ContentTargets, agreement, normalize_text, similarity
     from retrainer.model_types.timing import LEVELS, TimingForecasts, TimingTargets, score_maximising_point
     from retrainer.redaction import without_secrets
 
@@ -42,6 +42,7 @@ __all__ = [
     "Recalibration",
     "TimingForecasts",
     "TimingTargets",
+    "agreement",
     "best_constant",
     "hookimpl",
     "hours_between",
@@ -62,7 +63,7 @@ _LAZY_NAMES = {
     "retrainer.redaction": ("without_secrets",),
     "retrainer.model_types": ("ModelTypeName",),
     "retrainer.model_types.base": ("Origins", "hours_between", "utc_times"),
-    "retrainer.model_types.content": ("ContentForecast", "ContentTargets", "normalize_text", "similarity"),
+    "retrainer.model_types.content": ("ContentForecast", "ContentTargets", "agreement", "normalize_text", "similarity"),
     "retrainer.model_types.timing": ("LEVELS", "TimingForecasts", "TimingTargets", "score_maximising_point"),
 }
 
