@@ -6,7 +6,6 @@ Kumar and Byrne 2004, "Minimum Bayes-risk decoding for statistical machine trans
 
 from __future__ import annotations
 
-from itertools import combinations
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -43,9 +42,3 @@ def choose_text(samples: Sequence[str], known: Sequence[str], *, copies: bool) -
     votes = [*texts, *known]
     expected = [sum(similarity(text, other) for other in votes) for text in candidates]
     return candidates[int(np.argmax(expected))]
-
-
-def sample_agreement(samples: Sequence[str]) -> float | None:
-    """Return the mean content score between two of the samples; None if there are fewer than two."""
-    pairs = [similarity(one, other) for one, other in combinations(samples, 2)]
-    return float(np.mean(pairs)) if pairs else None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from retrainer.model_types.decoding import choose_text, sample_agreement
+from retrainer.model_types.decoding import choose_text
 
 KNOWN = ["the fog lifts", "the fog lifts again"]
 
@@ -28,9 +28,3 @@ def test_without_a_text_a_post_is_chosen_and_without_posts_nothing_can_be() -> N
     assert choose_text(["", ""], KNOWN, copies=False) in KNOWN
     with pytest.raises(ValueError, match="nothing to choose from"):
         choose_text([""], [], copies=True)
-
-
-def test_agreement_is_the_mean_score_between_samples() -> None:
-    assert sample_agreement(["one two", "one two", "one two"]) == 1
-    assert sample_agreement(["aaaa", "bb"]) == pytest.approx(0.25)
-    assert sample_agreement(["alone"]) is None
