@@ -88,10 +88,10 @@ class FastProphet(Prophet):
 def fit_regression(data: dict[str, Any]) -> dict[str, Any]:
     """Return the posterior mode of Prophet's model without a trend and with additive components only.
 
-    That is y ~ normal(m + X β, σ) with the priors m ~ normal(0, 5), β ~ normal(0, sigmas) and σ ~ normal(0, 0.5), σ > 0.
-    Given σ, m and β are those of a ridge regression; given these, σ² is the positive root of σ⁴ / 0.5² + n σ² = S, the
-    sum of the squared residuals. Both in turn converge in a few steps, since the priors are weak. Stan's optimizer stops
-    a little before the mode.
+    It is y ~ normal(m + X b, s) with the priors m ~ normal(0, 5), b ~ normal(0, sigmas) and s ~ normal(0, 0.5), s > 0.
+    Given s, m and b are those of a ridge regression; given these, v = s² is the positive root of v² / 0.5² + n v = S,
+    the sum of the squared residuals. Both in turn converge in a few steps, since the priors are weak. Stan's optimizer
+    stops a little before the mode.
 
     Args:
         data: what Prophet hands to Stan.

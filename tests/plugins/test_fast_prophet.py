@@ -1,4 +1,4 @@
-"""`FastProphet`: the same parameters and forecasts as Prophet: with a trend to the last digit, else closer to the mode."""
+"""`FastProphet`: the parameters and forecasts of Prophet, with a trend to the last digit, else nearer to the mode."""
 
 from __future__ import annotations
 
