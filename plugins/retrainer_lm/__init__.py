@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
-    from retrainer.algorithms import ContentForecast, Origins
+    from retrainer.algorithms import ContentForecast, Likelihoods, Origins
     from retrainer_lm.storage import LanguageModel
 
 KNOWN_POSTS = 20  # the last posts that may be copied, and are references for the expected score
@@ -83,6 +83,16 @@ def predict(model: LanguageModel, posts: pd.DataFrame, origins: Origins, config:
     from retrainer_lm.forecast import predict_texts  # noqa: PLC0415
 
     return predict_texts(model, posts, origins, config)
+
+
+@hookimpl
+def likelihood(
+    model: LanguageModel, posts: pd.DataFrame, origins: Origins, texts: list[str], config: LmOptions
+) -> Likelihoods:
+    """Return how likely each text is as the next post."""
+    from retrainer_lm.likelihood import likelihoods_of_texts  # noqa: PLC0415
+
+    return likelihoods_of_texts(model, posts, origins, texts, config)
 
 
 @hookimpl
