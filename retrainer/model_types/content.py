@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import combinations
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 
 from retrainer.errors import InsufficientData
 from retrainer.model_types.base import Metric, ModelType, Origins, StoredForecasts, quarters_of_day
+from retrainer.model_types.likelihood import PostLikelihood, likelihood_metrics, parse_post_likelihood
 from retrainer.model_types.similarity import matching_scores, similarity_rows
 
 if TYPE_CHECKING:
@@ -38,6 +40,9 @@ class ContentForecast:
         cache_read_tokens, cache_write_tokens: those of the tokens read that came from, or went into, a prompt cache.
         latency_seconds: the duration of the call; 0 without a call.
         retries: the number of retries.
+        agreement: of the samples from which the text was chosen, 0 to 1, by `agreement`; None without samples. It does
+            not say how well the text will score.
+        likelihood: of the actual post, by the hook `likelihood`. Evaluations add it; a plugin leaves it None.
     """
 
     text: str | None
@@ -49,6 +54,8 @@ class ContentForecast:
     cache_write_tokens: int = 0
     latency_seconds: float = 0.0
     retries: int = 0
+    agreement: float | None = None
+    likelihood: PostLikelihood | None = None
 
 
 ContentForecasts = list[ContentForecast]
@@ -114,6 +121,16 @@ def similarity(one: str, other: str) -> float:
     return (length_similarity(one, other) + word_overlap(one, other)) / 2
 
 
+def agreement(samples: Sequence[str]) -> float | None:
+    """Return how far several texts for the same post agree: the mean similarity of their pairs, 0 to 1.
+
+    Returns:
+        None for fewer than two texts.
+    """
+    pairs = [similarity(*pair) for pair in combinations(samples, 2)]
+    return sum(pairs) / len(pairs) if pairs else None
+
+
 class Content(ModelType[ContentForecasts, ContentTargets]):
     """The content model type."""
 
@@ -136,6 +153,19 @@ class Content(ModelType[ContentForecasts, ContentTargets]):
             "number",
             "how often its own post is more similar than another; 0.5 for a constant",
             best=1,
+        ),
+        Metric(
+            "likelihood_lift",
+            "Likelihood lift",
+            "number",
+            "nats a token by which a post is more likely from its own origin than from earlier ones; 0 for a constant",
+        ),
+        Metric(
+            "nats_per_token",
+            "Nats a token",
+            "number",
+            "how unlikely the posts were, lower is better; comparable between models with the same tokens",
+            best=0,
         ),
         Metric("copy_rate", "Copies", "share", "forecasts that repeat an earlier post"),
         Metric("distinct_share", "Distinct", "share", "different texts among the forecasts"),
@@ -204,6 +234,8 @@ class Content(ModelType[ContentForecasts, ContentTargets]):
                 raise TypeError(f"a {type(forecast).__name__} instead of a ContentForecast")
             if forecast.outcome == "ok" and not isinstance(forecast.text, str):
                 raise ValueError("a forecast without a text whose outcome is 'ok'")
+            if forecast.agreement is not None and not 0 <= forecast.agreement <= 1:
+                raise ValueError(f"an agreement of samples of {forecast.agreement!r}, which is not between 0 and 1")
         return list(forecasts)
 
     def scorable(self, forecasts: ContentForecasts) -> NDArray[np.bool_]:
@@ -225,7 +257,7 @@ class Content(ModelType[ContentForecasts, ContentTargets]):
         """Return length similarity, word overlap, their mean (the overall score), and metrics that decide nothing.
 
         The latter are lift and rank AUC (see `MatchingScores`), the shares of copies (if the positions are known) and
-        of distinct texts, BLEU and chrF.
+        of distinct texts, nats a token and likelihood lift (if the likelihoods are known), BLEU and chrF.
         """
         means = self.score_components(forecasts, targets).mean(axis=0)
         texts = [forecast.text or "" for forecast in forecasts]
@@ -240,6 +272,9 @@ class Content(ModelType[ContentForecasts, ContentTargets]):
         if targets.positions is not None:
             metrics["copy_rate"] = sum(targets.find_copies(forecasts)) / len(forecasts)
         metrics["distinct_share"] = len({normalize_text(text) for text in texts}) / len(texts)
+        likelihoods = [forecast.likelihood for forecast in forecasts if forecast.likelihood is not None]
+        if len(likelihoods) == len(forecasts):
+            metrics |= likelihood_metrics(likelihoods)
         return {**metrics, **bleu_and_chrf(texts, targets.texts)}
 
     def count_outcomes(self, forecasts: ContentForecasts) -> dict[str, float]:
@@ -305,7 +340,13 @@ class Content(ModelType[ContentForecasts, ContentTargets]):
         has_copies = all("position" in row for row in rows)
         return StoredForecasts(
             # A file from an earlier release lacks some of the fields.
-            forecasts=[ContentForecast(**{key: row[key] for key in fields if key in row}) for row in rows],
+            forecasts=[
+                ContentForecast(
+                    **{key: row[key] for key in fields if key in row and key != "likelihood"},
+                    likelihood=parse_post_likelihood(row.get("likelihood")),
+                )
+                for row in rows
+            ],
             targets=ContentTargets(
                 texts=[row["actual"] for row in rows],
                 positions=[row["position"] for row in rows] if has_copies else None,
