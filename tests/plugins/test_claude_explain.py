@@ -34,7 +34,7 @@ PARTS = ("examples", "last_posts", "moment", "style", "all")
 NUMBERS = ["one", "two", "three", "four", "five", "six", "seven"]
 DAYS = ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"]
 UNINFORMED = "?"
-PRICED = {"input": 1.0, "output": 5.0, "cache_write": 1.25, "cache_read": 0.1, "as_of": "2026-01-01"}
+PRICED: dict[str, Any] = {"input": 1.0, "output": 5.0, "cache_write": 1.25, "cache_read": 0.1, "as_of": "2026-01-01"}
 EXPENSIVE = {"prices": {"claude-haiku-5-5": PRICED}}
 
 
