@@ -218,7 +218,8 @@ def true_cost(server: ClaudeServer) -> float:
     """Return what the server would charge for all messages that it wrote, whether they arrived or not."""
     names = {"input_tokens": "input", "output_tokens": "output"}
     names |= {"cache_creation_input_tokens": "cache_write", "cache_read_input_tokens": "cache_read"}
-    return sum(usage[name] * float(PRICED[price]) for usage in server.usages for name, price in names.items()) / 1e6
+    total: float = sum(usage[name] * float(PRICED[price]) for usage in server.usages for name, price in names.items())
+    return total / 1e6
 
 
 FAULTS = (
