@@ -16,7 +16,7 @@ import pytest
 from retrainer.algorithms.manager import load_algorithm
 from retrainer.algorithms.testing import check_algorithm
 from retrainer.errors import ArtifactError, ConfigError, InsufficientData
-from retrainer.model_types.base import Origins
+from retrainer.model_types.base import Origins, utc_times
 from retrainer.posts.sample import sample_posts
 
 if TYPE_CHECKING:
@@ -261,3 +261,38 @@ def test_a_missing_package_is_named(base: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setitem(sys.modules, "peft", None)
     with pytest.raises(ConfigError, match="needs the package 'peft'"):
         LM.check_ready(options_of(base))
+
+
+def test_likelihoods_are_those_of_each_text_read_alone_after_its_prompt(
+    base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Six texts from one origin, of one token to many, and one from another; torch's own cross-entropy is the judge."""
+    import torch
+
+    from retrainer_lm import network as networks
+    from retrainer_lm.windows import MAX_POST_TOKENS, PostTokens
+
+    monkeypatch.setattr(networks, "choose_dtype", lambda _: torch.float32)
+    monkeypatch.setattr(networks, "_loaded", {})
+    posts, options = posts_of(40), options_of(base)
+    model = LM.train(posts.iloc[:30], options, "content", None)
+    texts = ["tea", WORDS[0], "x", "no telescope tonight: rain 31", "word " * 500, "🌧", WORDS[1]]
+    origins = Origins.before(posts, np.array([35] * 6 + [38]), target_time_known=True)
+    network = networks.load_network(model, options)
+    with torch.no_grad():
+        for weights in network._network.parameters():
+            weights *= 10 if weights.dim() > 1 else 1  # so that it matters which tokens are where
+    found = LM.likelihood(model, posts, origins, texts, options)
+    assert found is not None
+    tokens = PostTokens(network.tokenizer, posts, utc_times(posts))
+    expected = []
+    for position, moment, text in zip(origins.position, origins.target_time, texts, strict=True):
+        prompt, ids = tokens.prompt(int(position), moment, options.context_posts), tokens.text(text)
+        with torch.no_grad():
+            logits = network._network(torch.tensor([[*prompt, *ids]])).logits[0, len(prompt) - 1 : -1]
+        expected.append(-float(torch.nn.functional.cross_entropy(logits, torch.tensor(ids), reduction="sum")))
+    np.testing.assert_allclose(found.nats, expected, rtol=1e-4)
+    assert found.tokens.tolist() == [len(tokens.text(text)) for text in texts]
+    assert found.tokens[4] == MAX_POST_TOKENS
+    every_token = network.log_likelihoods([5, 6, 7], [[token] for token in range(len(network.tokenizer.get_vocab()))])
+    assert np.exp(every_token).sum() == pytest.approx(1)
