@@ -12,6 +12,7 @@ import numpy as np
 
 from retrainer.errors import InsufficientData
 from retrainer.model_types.base import Metric, ModelType, Origins, StoredForecasts, quarters_of_day
+from retrainer.model_types.expected_score import measure_coverage
 from retrainer.model_types.similarity import matching_scores, similarity_rows
 
 if TYPE_CHECKING:
@@ -151,6 +152,11 @@ class Content(ModelType[ContentForecasts, ContentTargets]):
             "how often its own post is more similar than another; 0.5 for a constant",
             best=1,
         ),
+        Metric(
+            "expected_score_coverage", "80% interval covers", "share", "scores in the interval expected before them"
+        ),
+        Metric("expected_score_width", "80% interval width", "number", "how far apart its ends are on average"),
+        Metric("expected_score_posts", "Posts with interval", "count", "those after the first 50"),
         Metric("copy_rate", "Copies", "share", "forecasts that repeat an earlier post"),
         Metric("distinct_share", "Distinct", "share", "different texts among the forecasts"),
         Metric(
@@ -240,10 +246,12 @@ class Content(ModelType[ContentForecasts, ContentTargets]):
     def score(self, forecasts: ContentForecasts, targets: ContentTargets) -> dict[str, float]:
         """Return length similarity, word overlap, their mean (the overall score), and metrics that decide nothing.
 
-        The latter are lift and rank AUC (see `MatchingScores`), the shares of copies (if the positions are known) and
-        of distinct texts, BLEU and chrF.
+        The latter are lift and rank AUC (see `MatchingScores`), how often the score was in the interval expected before
+        (if there are posts enough, see `measure_coverage`), the shares of copies (if the positions are known) and of
+        distinct texts, BLEU and chrF.
         """
-        means = self.score_components(forecasts, targets).mean(axis=0)
+        components = self.score_components(forecasts, targets)
+        means = components.mean(axis=0)
         texts = [forecast.text or "" for forecast in forecasts]
         lift, rank_auc = matching_scores(similarity_rows(texts, targets.texts))
         metrics = {
@@ -253,6 +261,9 @@ class Content(ModelType[ContentForecasts, ContentTargets]):
             "lift": lift,
             "rank_auc": rank_auc,
         }
+        coverage = measure_coverage(self.overall_score(components))
+        if coverage is not None:
+            metrics |= {f"expected_score_{name}": value for name, value in coverage._asdict().items()}
         if targets.positions is not None:
             metrics["copy_rate"] = sum(targets.find_copies(forecasts)) / len(forecasts)
         metrics["distinct_share"] = len({normalize_text(text) for text in texts}) / len(texts)
