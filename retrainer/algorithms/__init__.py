@@ -8,7 +8,7 @@ use, so that `retrainer plugins` stays fast.
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from retrainer.algorithms.hookspecs import Algorithm, CostEstimate, Importance, hookimpl
+from retrainer.algorithms.hookspecs import Algorithm, ContextPart, CostEstimate, Importance, hookimpl
 
 if TYPE_CHECKING:
     from retrainer.algorithms.budget import Budget, BudgetExceeded
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from retrainer.model_types import ModelTypeName
     from retrainer.model_types.base import Origins, hours_between, utc_times
     from retrainer.model_types.content import ContentForecast, ContentTargets, agreement, normalize_text, similarity
+    from retrainer.model_types.decoding import choose_text
+    from retrainer.model_types.likelihood import Likelihoods
     from retrainer.model_types.timing import LEVELS, TimingForecasts, TimingTargets, score_maximising_point
     from retrainer.redaction import without_secrets
 
@@ -30,8 +32,10 @@ __all__ = [
     "BudgetExceeded",
     "ContentForecast",
     "ContentTargets",
+    "ContextPart",
     "CostEstimate",
     "Importance",
+    "Likelihoods",
     "LoadedAlgorithm",
     "ModelTypeName",
     "Origins",
@@ -43,6 +47,7 @@ __all__ = [
     "TimingTargets",
     "agreement",
     "best_constant",
+    "choose_text",
     "hookimpl",
     "hours_between",
     "load_algorithm",
@@ -63,6 +68,8 @@ _LAZY_NAMES = {
     "retrainer.model_types": ("ModelTypeName",),
     "retrainer.model_types.base": ("Origins", "hours_between", "utc_times"),
     "retrainer.model_types.content": ("ContentForecast", "ContentTargets", "agreement", "normalize_text", "similarity"),
+    "retrainer.model_types.likelihood": ("Likelihoods",),
+    "retrainer.model_types.decoding": ("choose_text",),
     "retrainer.model_types.timing": ("LEVELS", "TimingForecasts", "TimingTargets", "score_maximising_point"),
 }
 

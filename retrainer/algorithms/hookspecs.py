@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from retrainer.algorithms.budget import Budget
     from retrainer.model_types import ModelTypeName
     from retrainer.model_types.base import Origins
+    from retrainer.model_types.likelihood import Likelihoods
 
 hookspec = pluggy.HookspecMarker("retrainer")
 hookimpl = pluggy.HookimplMarker("retrainer")
@@ -75,6 +76,19 @@ class Importance:
     value: float
     unit: str
     note: str = ""
+
+
+@dataclass(frozen=True)
+class ContextPart:
+    """A part of what an algorithm forecasts from, which `predict` can leave out.
+
+    Attributes:
+        name: its name in `without`: lower-case letters, digits and underscores.
+        label: the part in a user's words, such as "the last posts".
+    """
+
+    name: str
+    label: str
 
 
 @dataclass(frozen=True)
@@ -151,6 +165,7 @@ class AlgorithmHooks:
         config: BaseModel,
         model_type: ModelTypeName,
         budget: Budget,
+        without: frozenset[str],
     ) -> Any:
         """Return one forecast per origin, using no post later than that origin.
 
@@ -163,6 +178,8 @@ class AlgorithmHooks:
         :param config: the options that the model was trained with.
         :param budget: what the paid calls of this run have used so far, and a cache of their answers. All forecasts of
             a run share it.
+        :param without: the names of the parts of the context to leave out; empty except in `retrainer explain`.
+            Required together with `context_parts`.
         :return: `TimingForecasts` of n waits, or a list of n `ContentForecast`.
         """
 
@@ -197,9 +214,32 @@ class AlgorithmHooks:
 
     @hookspec(firstresult=True)
     def estimate(
-        self, model: Any, posts: pd.DataFrame, origins: Origins, config: BaseModel, model_type: ModelTypeName
+        self,
+        model: Any,
+        posts: pd.DataFrame,
+        origins: Origins,
+        config: BaseModel,
+        model_type: ModelTypeName,
+        without: frozenset[str],
     ) -> CostEstimate:
         """Return the most that `predict` with these arguments should cost, without the network. Optional."""
+
+    @hookspec(firstresult=True)
+    def likelihood(
+        self, model: Any, posts: pd.DataFrame, origins: Origins, texts: Sequence[str], config: BaseModel
+    ) -> Likelihoods:
+        """Return how likely each text is as the next post after its origin, using no later post. Content, optional.
+
+        The probabilities of all texts from one origin must sum to at most 1. Must be deterministic and free of charge.
+
+        :param model: what `load` returned.
+        :param posts: all posts in order. The likelihood of text i may use `posts.iloc[: origins.position[i] + 1]` and
+            nothing else.
+        :param origins: n origins, as in `predict`. Several texts may have the same origin; they are next to each other.
+        :param texts: n texts, the actual posts of these or of later origins; never empty.
+        :param config: the options that the model was trained with.
+        :return: n log-likelihoods in nats, and the number of tokens of each text, which must not depend on the origin.
+        """
 
     @hookspec(firstresult=True)
     def score(self, forecasts: Any, targets: Any, model_type: ModelTypeName) -> Mapping[str, float]:
@@ -214,6 +254,16 @@ class AlgorithmHooks:
         """Return the model's feature importances, largest first, for `retrainer show`. Optional.
 
         Must be fast and deterministic: use what training has learned.
+
+        :param model: what `load` returned.
+        :param config: the options that the model was trained with.
+        """
+
+    @hookspec(firstresult=True)
+    def context_parts(self, model: Any, config: BaseModel, model_type: ModelTypeName) -> Sequence[ContextPart]:
+        """Return the parts of the context that `predict` can leave out, for `retrainer explain`. Optional.
+
+        Only those that the forecasts of this model have: with no examples, say, there are none to leave out.
 
         :param model: what `load` returned.
         :param config: the options that the model was trained with.

@@ -13,6 +13,7 @@ import numpy as np
 from retrainer.errors import InsufficientData
 from retrainer.model_types.base import Metric, ModelType, Origins, StoredForecasts, quarters_of_day
 from retrainer.model_types.expected_score import measure_coverage
+from retrainer.model_types.likelihood import PostLikelihood, likelihood_metrics, parse_post_likelihood
 from retrainer.model_types.similarity import matching_scores, similarity_rows
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ class ContentForecast:
         retries: the number of retries.
         agreement: of the samples from which the text was chosen, 0 to 1, by `agreement`; None without samples. It does
             not say how well the text will score.
+        likelihood: of the actual post, by the hook `likelihood`. Evaluations add it; a plugin leaves it None.
     """
 
     text: str | None
@@ -54,6 +56,7 @@ class ContentForecast:
     latency_seconds: float = 0.0
     retries: int = 0
     agreement: float | None = None
+    likelihood: PostLikelihood | None = None
 
 
 ContentForecasts = list[ContentForecast]
@@ -153,9 +156,20 @@ class Content(ModelType[ContentForecasts, ContentTargets]):
             best=1,
         ),
         Metric(
-            "expected_score_coverage", "80% interval covers", "share", "scores in the interval expected before them"
+            "likelihood_lift",
+            "Likelihood lift",
+            "number",
+            "nats a token by which a post is more likely from its own origin than from earlier ones; 0 for a constant",
         ),
-        Metric("expected_score_width", "80% interval width", "number", "how far apart its ends are on average"),
+        Metric(
+            "nats_per_token",
+            "Nats a token",
+            "number",
+            "how unlikely the posts were, lower is better; comparable between models with the same tokens",
+            best=0,
+        ),
+        Metric("expected_score_coverage", "80% interval covers", "share", "scores in the interval expected before"),
+        Metric("expected_score_width", "80% interval width", "number", "mean distance between its ends"),
         Metric("expected_score_posts", "Posts with interval", "count", "those after the first 50"),
         Metric("copy_rate", "Copies", "share", "forecasts that repeat an earlier post"),
         Metric("distinct_share", "Distinct", "share", "different texts among the forecasts"),
@@ -247,8 +261,8 @@ class Content(ModelType[ContentForecasts, ContentTargets]):
         """Return length similarity, word overlap, their mean (the overall score), and metrics that decide nothing.
 
         The latter are lift and rank AUC (see `MatchingScores`), how often the score was in the interval expected before
-        (if there are posts enough, see `measure_coverage`), the shares of copies (if the positions are known) and of
-        distinct texts, BLEU and chrF.
+        (with enough posts, see `measure_coverage`), the shares of copies (if the positions are known) and of distinct
+        texts, nats a token and likelihood lift (if the likelihoods are known), BLEU and chrF.
         """
         components = self.score_components(forecasts, targets)
         means = components.mean(axis=0)
@@ -267,6 +281,9 @@ class Content(ModelType[ContentForecasts, ContentTargets]):
         if targets.positions is not None:
             metrics["copy_rate"] = sum(targets.find_copies(forecasts)) / len(forecasts)
         metrics["distinct_share"] = len({normalize_text(text) for text in texts}) / len(texts)
+        likelihoods = [forecast.likelihood for forecast in forecasts if forecast.likelihood is not None]
+        if len(likelihoods) == len(forecasts):
+            metrics |= likelihood_metrics(likelihoods)
         return {**metrics, **bleu_and_chrf(texts, targets.texts)}
 
     def count_outcomes(self, forecasts: ContentForecasts) -> dict[str, float]:
@@ -332,7 +349,13 @@ class Content(ModelType[ContentForecasts, ContentTargets]):
         has_copies = all("position" in row for row in rows)
         return StoredForecasts(
             # A file from an earlier release lacks some of the fields.
-            forecasts=[ContentForecast(**{key: row[key] for key in fields if key in row}) for row in rows],
+            forecasts=[
+                ContentForecast(
+                    **{key: row[key] for key in fields if key in row and key != "likelihood"},
+                    likelihood=parse_post_likelihood(row.get("likelihood")),
+                )
+                for row in rows
+            ],
             targets=ContentTargets(
                 texts=[row["actual"] for row in rows],
                 positions=[row["position"] for row in rows] if has_copies else None,
