@@ -30,7 +30,6 @@ HISTORY = 1_000  # what came before has no effect: after each post, 1% of the co
 MIN_CHECKED = 20  # posts of which the share in their intervals is reported
 _STEP = 0.01  # of m; larger steps follow faster, but the intervals then change from post to post
 _MAX_MISSES = 0.5  # of m, which grows where a score is repeated so often that no interval misses a fifth of them
-_TOLERANCE = 1e-9  # (n + 1) m / 2 must not become the next lower integer by rounding
 
 
 class ExpectedScore(NamedTuple):
@@ -110,7 +109,7 @@ def _split_conformal(scores: Floats, misses: float) -> tuple[float, float]:
     It leaves out k - 1 scores at each end. Where fewer can be left out at one end, because the score there is repeated,
     as many more are at the other: otherwise a stream that often gets a 1 would have intervals that miss too few.
     """
-    rank = int((len(scores) + 1) * misses / 2 + _TOLERANCE)
+    rank = int((len(scores) + 1) * misses / 2)
     if not rank:
         return 0.0, 1.0  # no score is outside
     ordered = np.sort(scores)
