@@ -13,6 +13,7 @@ from retrainer.algorithms.hookspecs import Algorithm, ContextPart, CostEstimate,
 if TYPE_CHECKING:
     from retrainer.algorithms.budget import Budget, BudgetExceeded
     from retrainer.algorithms.manager import LoadedAlgorithm, load_algorithm
+    from retrainer.algorithms.pending_batches import PendingBatch
     from retrainer.algorithms.point_rule import PointRule, best_constant
     from retrainer.algorithms.recalibration import RECALIBRATION_GAPS, PseudoOrigins, Recalibration
     from retrainer.algorithms.trial_views import PrefixedTrial
@@ -37,6 +38,7 @@ __all__ = [
     "LoadedAlgorithm",
     "ModelTypeName",
     "Origins",
+    "PendingBatch",
     "PointRule",
     "PrefixedTrial",
     "PseudoOrigins",
@@ -59,6 +61,7 @@ __all__ = [
 _LAZY_NAMES = {
     "retrainer.algorithms.budget": ("Budget", "BudgetExceeded"),
     "retrainer.algorithms.manager": ("LoadedAlgorithm", "load_algorithm"),
+    "retrainer.algorithms.pending_batches": ("PendingBatch",),
     "retrainer.algorithms.point_rule": ("PointRule", "best_constant"),
     "retrainer.algorithms.recalibration": ("RECALIBRATION_GAPS", "PseudoOrigins", "Recalibration"),
     "retrainer.algorithms.trial_views": ("PrefixedTrial",),
