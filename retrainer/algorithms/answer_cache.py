@@ -75,6 +75,10 @@ class AnswerCache:
             return
         self._used.add(path)
 
+    def keep_used(self) -> None:
+        """Do not delete the answers that were used so far: the work that they are for will be continued."""
+        self._used.clear()
+
     def clear_used(self) -> None:
         """Delete the answers that this run used, and answers and records of batches older than 30 days."""
         if self._folder is None:
