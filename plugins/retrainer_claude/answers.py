@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from anthropic.types import TextBlock
 
-from retrainer.algorithms import ContentForecast, agreement, choose_text
+from retrainer.algorithms import ContentForecast, choose_text, sample_agreement
 from retrainer_claude.api_errors import request_reference
 from retrainer_claude.pricing import reported_usage
 
@@ -113,7 +113,7 @@ def combine(samples: Sequence[Result], known: Sequence[str], *, copies: bool) ->
     texts = [forecast.text for forecast in forecasts if forecast.outcome == "ok" and forecast.text]
     if texts:
         chosen = choose_text(texts, known, copies=copies)
-        return Result(replace(total, text=chosen, outcome="ok", agreement=agreement(texts)))
+        return Result(replace(total, text=chosen, outcome="ok", agreement=sample_agreement(texts)))
     outcomes = [forecast.outcome for forecast in forecasts]
     first = outcomes.index(next(outcome for outcome in _OUTCOMES if outcome in outcomes))
     chosen_one = samples[first]

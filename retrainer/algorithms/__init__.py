@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from retrainer.algorithms.trial_views import PrefixedTrial
     from retrainer.model_types import ModelTypeName
     from retrainer.model_types.base import Origins, hours_between, utc_times
-    from retrainer.model_types.content import ContentForecast, ContentTargets, agreement, normalize_text, similarity
-    from retrainer.model_types.decoding import choose_text
+    from retrainer.model_types.content import ContentForecast, ContentTargets, normalize_text, similarity
+    from retrainer.model_types.decoding import choose_text, sample_agreement
     from retrainer.model_types.likelihood import Likelihoods
     from retrainer.model_types.timing import LEVELS, TimingForecasts, TimingTargets, score_maximising_point
     from retrainer.redaction import without_secrets
@@ -47,13 +47,13 @@ __all__ = [
     "Recalibration",
     "TimingForecasts",
     "TimingTargets",
-    "agreement",
     "best_constant",
     "choose_text",
     "hookimpl",
     "hours_between",
     "load_algorithm",
     "normalize_text",
+    "sample_agreement",
     "score_maximising_point",
     "similarity",
     "utc_times",
@@ -70,9 +70,9 @@ _LAZY_NAMES = {
     "retrainer.redaction": ("without_secrets",),
     "retrainer.model_types": ("ModelTypeName",),
     "retrainer.model_types.base": ("Origins", "hours_between", "utc_times"),
-    "retrainer.model_types.content": ("ContentForecast", "ContentTargets", "agreement", "normalize_text", "similarity"),
+    "retrainer.model_types.content": ("ContentForecast", "ContentTargets", "normalize_text", "similarity"),
     "retrainer.model_types.likelihood": ("Likelihoods",),
-    "retrainer.model_types.decoding": ("choose_text",),
+    "retrainer.model_types.decoding": ("choose_text", "sample_agreement"),
     "retrainer.model_types.timing": ("LEVELS", "TimingForecasts", "TimingTargets", "score_maximising_point"),
 }
 
