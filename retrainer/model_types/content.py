@@ -39,8 +39,8 @@ class ContentForecast:
         cache_read_tokens, cache_write_tokens: those of the tokens read that came from, or went into, a prompt cache.
         latency_seconds: the duration of the call; 0 without a call.
         retries: the number of retries.
-        agreement: of the samples from which the text was chosen, 0 to 1, by `sample_agreement`; None without samples. It does
-            not say how well the text will score.
+        agreement: of the samples from which the text was chosen, 0 to 1, by `sample_agreement`; None without samples.
+            It does not say how well the text will score.
         likelihood: of the actual post, by the hook `likelihood`. Evaluations add it; a plugin leaves it None.
     """
 
