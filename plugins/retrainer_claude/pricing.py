@@ -17,7 +17,7 @@ _TOKENS_PER_PRICE = 1_000_000
 _BYTES_PER_TOKEN = 2.0  # English has about four; texts of links or names, or in another script, come close to two
 
 
-def reported_usage(usage: object, options: ClaudeOptions, *, batch: bool) -> dict[str, Any]:
+def reported_usage(usage: object, options: ClaudeOptions, *, batch: bool = False) -> dict[str, Any]:
     """Return the token counts and the cost of an answer, as fields of `ContentForecast`.
 
     A missing figure counts as 0. A model without a price costs 0.
