@@ -72,9 +72,7 @@ def train(posts: pd.DataFrame, config: ProphetOptions) -> dict[str, Any]:
 
 
 @hookimpl
-def predict(
-    model: dict[str, Any], posts: pd.DataFrame, origins: Origins, state: bytes | None
-) -> TimingForecasts:
+def predict(model: dict[str, Any], posts: pd.DataFrame, origins: Origins, state: bytes | None) -> TimingForecasts:
     """Return the distribution of the wait from each origin."""
     from retrainer_prophet.model import predict_waits  # noqa: PLC0415
 

@@ -92,7 +92,8 @@ def state_at(stream: Stream, checkpoint: int) -> CheckpointState:
 
 def compared_checkpoints(stream: Stream, checkpoint: int) -> list[int]:
     """Return the checkpoints in force at the gaps that the state at one, not 0, rests on, besides its hazard."""
-    return np.unique(stream.checkpoints(np.arange(checkpoint - RULE_GAPS - GAPS_BEFORE, checkpoint))).tolist()
+    numbers = np.arange(checkpoint - RULE_GAPS - GAPS_BEFORE, checkpoint)
+    return [int(number) for number in np.unique(stream.checkpoints(numbers))]
 
 
 def _compute(stream: Stream, checkpoint: int) -> CheckpointState:

@@ -90,7 +90,7 @@ class Condensed:
         hazards = [self.state.hazard, *self.state.earlier.values()]
         arrays |= {name: np.stack([getattr(hazard, name) for hazard in hazards]) for name in _OF_HAZARD}
         file = BytesIO()
-        np.savez(file, **arrays)
+        np.savez(file, allow_pickle=False, **arrays)
         return file.getvalue()
 
     @classmethod
@@ -104,8 +104,10 @@ class Condensed:
             origins=PseudoOrigins(*(arrays[f"origins_{name}"] for name in _OF_ORIGINS)),
             **{name: arrays[name] for name in _OF_KNOWN},
         )
-        rows = zip(*(arrays[name] for name in _OF_HAZARD), strict=True)
-        hazard, *earlier = (Hazard(*row, fitted.hazard.shapes) for row in rows)
+        rows = range(len(plain["earlier"]) + 1)
+        hazard, *earlier = (
+            Hazard(**{name: arrays[name][row] for name in _OF_HAZARD}, shapes=fitted.hazard.shapes) for row in rows
+        )
         one, other = (PointRule(**rule) for rule in plain["rules"])
         state = CheckpointState(hazard, known, (one, other), dict(zip(plain["earlier"], earlier, strict=True)))
         return cls(plain["first"], arrays["hours"], plain["checkpoint"], state, blake2b(data).digest())
