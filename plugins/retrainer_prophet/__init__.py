@@ -80,7 +80,7 @@ def predict(model: dict[str, Any], posts: pd.DataFrame, origins: Origins, state:
 
 
 @hookimpl
-def condense(model: dict[str, Any], posts: pd.DataFrame, state: bytes | None) -> bytes | None:
+def condense(model: dict[str, Any], posts: pd.DataFrame, state: bytes | None) -> tuple[bytes, int] | None:
     """Return the state at the last checkpoint, and the times that later forecasts look back at."""
     from retrainer_prophet.model import condense_posts  # noqa: PLC0415
 

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     Arrays = dict[str, NDArray[Any]]
 
-_OUTDATED_AFTER = 500  # posts: so many are read and looked at again with each forecast
+_MAX_LATER_POSTS = 500  # which are read again for each forecast
 
 _OF_KNOWN = ("levels", "expected", "ended", "pit", "stages")
 _OF_ORIGINS = tuple(field.name for field in fields(PseudoOrigins))
@@ -68,11 +68,10 @@ class Condensed:
         first = _first_needed(stream, number, checkpoint)
         return cls(first, stream.hours[first + stream.offset :], checkpoint, state_at(stream, checkpoint))
 
-    def is_outdated_by(self, stream: Stream) -> bool:
-        """Whether a stream that begins with this state has so many more posts that they should be condensed, too."""
-        number = stream.first + len(stream.hours) - 1
-        is_long = len(stream.hours) > len(self.hours) + _OUTDATED_AFTER
-        return is_long or int(stream.checkpoints(np.array([number]))[0]) != self.checkpoint
+    def good_for(self, training_gaps: int) -> int:
+        """Return after how many more posts they should be condensed again: at the next checkpoint at the latest."""
+        last = self.first + len(self.hours) - 1
+        return min(checkpoint_after(self.checkpoint, training_gaps) - last, _MAX_LATER_POSTS)
 
     def to_bytes(self) -> bytes:
         """Return the state as the bytes of an `.npz` file."""

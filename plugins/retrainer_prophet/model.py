@@ -122,8 +122,8 @@ def predict_waits(
         return _predict(FittedModel.from_dict(model), utc_times(posts), origins, state)
 
 
-def condense_posts(model: dict[str, Any], posts: pd.DataFrame, state: bytes | None) -> bytes | None:
-    """Return what all posts mean for forecasts after them; None if a given state will do, or there is nothing to say.
+def condense_posts(model: dict[str, Any], posts: pd.DataFrame, state: bytes | None) -> tuple[bytes, int] | None:
+    """Return what all posts mean for forecasts after them, and for how many posts that will do; None if nothing.
 
     Args:
         model: the model.
@@ -133,12 +133,9 @@ def condense_posts(model: dict[str, Any], posts: pd.DataFrame, state: bytes | No
     if model.get("format") != FORMAT:
         return None
     fitted = FittedModel.from_dict(model)
-    stream = _stream(fitted, utc_times(posts), state)
-    if stream.condensed is not None and not stream.condensed.is_outdated_by(stream):
-        return None
     with _thread_pools().limit(limits=1, user_api="blas"):
-        condensed = Condensed.of(stream)
-    return None if condensed is None else condensed.to_bytes()
+        condensed = Condensed.of(_stream(fitted, utc_times(posts), state))
+    return None if condensed is None else (condensed.to_bytes(), condensed.good_for(fitted.training_gaps))
 
 
 def simulate_futures(

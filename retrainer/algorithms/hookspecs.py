@@ -222,7 +222,7 @@ class AlgorithmHooks:
     @hookspec(firstresult=True)
     def condense(
         self, model: Any, posts: pd.DataFrame, config: BaseModel, model_type: ModelTypeName, state: bytes | None
-    ) -> bytes | None:
+    ) -> tuple[bytes, int] | None:
         """Condense posts to what forecasts after them need to know of them. Optional.
 
         With a state, `predict` and `simulate` return what they return with all posts, to the last digit. It is stored
@@ -233,8 +233,8 @@ class AlgorithmHooks:
         :param posts: all posts in order; with a `state`, those from the last post that it knows on.
         :param config: the options that the model was trained with.
         :param state: an earlier state; None for none.
-        :return: the state after the last post; None if the earlier one is still good enough, or nothing can be
-            condensed.
+        :return: the state after the last post, and after how many more posts a new one should be made; None if nothing
+            can be condensed.
         """
 
     @hookspec(firstresult=True)

@@ -322,16 +322,17 @@ class LoadedAlgorithm:
 
     def condense(
         self, model: Any, posts: pd.DataFrame, config: BaseModel, model_type: ModelTypeName, state: bytes | None = None
-    ) -> bytes | None:
-        """Return the state after the last of some posts; None if there is none, or the earlier one is good enough."""
+    ) -> tuple[bytes, int] | None:
+        """Return the state after the last of some posts, and for how many posts it will do; None if there is none."""
         if not self.can_condense:
             return None
         found = self._call(
             "condense", model=model, posts=posts.copy(), config=config, model_type=model_type, state=state
         )
-        if not isinstance(found, bytes | None):
-            self._fail("condense", f"returned a {type(found).__name__} instead of bytes")
-        return found
+        if found is not None and not (isinstance(found, tuple) and [*map(type, found)] == [bytes, int]):
+            self._fail("condense", f"returned a {type(found).__name__} instead of a state and a number of posts")
+        state_and_number: tuple[bytes, int] | None = found
+        return state_and_number
 
     def score(self, forecasts: Any, targets: Any, model_type: ModelTypeName) -> dict[str, float]:
         """Return the plugin's own metrics; empty if it has none."""

@@ -54,8 +54,8 @@ class TrainedModel:
         """
         return self.algorithm.predict(self.model, posts, origins, self.options, self.model_type, budget, without, state)
 
-    def condense(self, posts: pd.DataFrame, state: bytes | None = None) -> bytes | None:
-        """Return the state after the last of some posts; None if there is none, or the earlier one is good enough."""
+    def condense(self, posts: pd.DataFrame, state: bytes | None = None) -> tuple[bytes, int] | None:
+        """Return the state after the last of some posts, and for how many posts it will do; None if there is none."""
         return self.algorithm.condense(self.model, posts, self.options, self.model_type, state)
 
     def simulate(

@@ -251,7 +251,7 @@ def check_a_state_stands_for_the_posts(case: _Case) -> None:
         found = case.algorithm.condense(case.model, posts, case.options, case.model_type, state)
         if found is None:
             continue
-        state, begins = found, last
+        (state, _), begins = found, last
         later = case.posts.iloc[begins:].reset_index(drop=True)
         for index in map(int, np.flatnonzero(case.origins.position >= begins)):
             origin = case.origins[[index]]

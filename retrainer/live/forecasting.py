@@ -121,12 +121,14 @@ class FitSide:
             return None
         known, _, state = self._beyond_the_state(posts)
         time, post_id = post_key(posts, -1)
-        if (state is None and len(posts) < _MIN_CONDENSED_POSTS) or self._condensed == [(time, post_id)]:
+        enough = _MIN_CONDENSED_POSTS if self.state is None or state is None else self.state.good_for + 1
+        if len(known) < enough or self._condensed == [(time, post_id)]:
             return None
-        data = self.model.condense(known, state)
+        found = self.model.condense(known, state)
         self._condensed[:] = [(time, post_id)]
-        if data is None:
+        if found is None:
             return None
+        data, good_for = found
         return ForecastState(
             stream=self.version.stream,
             model_type=self.version.model_type,
@@ -134,6 +136,7 @@ class FitSide:
             format=self._algorithm.description.state_format,
             through=time,
             through_post_id=post_id,
+            good_for=good_for,
             data=data,
         )
 

@@ -145,6 +145,7 @@ class ForecastState(OfModel, Base):
     format: Mapped[int]  # the `state_format` of the algorithm
     through: Mapped[datetime]  # the time of the last post that it knows …
     through_post_id: Mapped[str] = mapped_column(Text)  # … and its id
+    good_for: Mapped[int]  # so many more posts; then there should be a new one
     data: Mapped[bytes] = mapped_column(LargeBinary)
 
     __table_args__ = (Index("ix_retrainer_forecast_states_stream", "stream", "model_type"),)

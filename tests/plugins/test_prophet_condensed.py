@@ -44,10 +44,13 @@ def forecast(model: Any, posts: pd.DataFrame, row: int, state: bytes | None = No
     return np.column_stack([found.quantiles, found.point])
 
 
-def condense(model: Any, posts: pd.DataFrame, row: int, state: bytes | None = None, begins: int = 0) -> bytes | None:
+def condense(model: Any, posts: pd.DataFrame, row: int, state: bytes | None = None, begins: int = 0) -> bytes:
     """Return the state after the post in a row."""
     CACHE.clear()
-    return PROPHET.condense(model, posts.iloc[begins : row + 1].reset_index(drop=True), OPTIONS, "timing", state)
+    known = posts.iloc[begins : row + 1].reset_index(drop=True)
+    found = PROPHET.condense(model, known, OPTIONS, "timing", state)
+    assert found is not None
+    return found[0]
 
 
 @pytest.mark.slow
@@ -56,15 +59,13 @@ def test_forecasts_with_a_state_are_those_from_all_posts(training: int, count: i
     """Over many checkpoints, each state condensed from the one before, and forecasts across the next checkpoint."""
     posts = sample_posts(count=count, seed=4)[["post_id", "created_at"]]
     model = PROPHET.train(posts.iloc[:training], OPTIONS, "timing")
-    state, begins = condense(model, posts, training + 20), training + 20
+    begins = training + 20
+    state = condense(model, posts, begins)
     sizes = []
     for row in range(training + 90, count, step):
-        assert state is not None
         expected = forecast(model, posts, row)
         assert (forecast(model, posts, row, state, begins) == expected).all(), row
-        found = condense(model, posts, row - 5, state, begins)
-        if found is not None:
-            state, begins = found, row - 5
+        state, begins = condense(model, posts, row - 5, state, begins), row - 5
         assert (forecast(model, posts, row, state, begins) == expected).all(), row
         sizes.append(len(state))
     assert max(sizes) < 300_000

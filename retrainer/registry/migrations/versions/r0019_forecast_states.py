@@ -22,6 +22,7 @@ def upgrade() -> None:
         sa.Column("format", sa.Integer, nullable=False),
         sa.Column("through", UTCDateTime, nullable=False),
         sa.Column("through_post_id", sa.Text, nullable=False),
+        sa.Column("good_for", sa.Integer, nullable=False),
         sa.Column("data", sa.LargeBinary, nullable=False),
     )
     op.create_index("ix_retrainer_forecast_states_stream", STATES, ["stream", "model_type"])
