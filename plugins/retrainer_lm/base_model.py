@@ -6,7 +6,7 @@ import hashlib
 import json
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
@@ -16,6 +16,8 @@ from retrainer.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    import torch
 
     from retrainer_lm import LmOptions
 
@@ -142,8 +144,10 @@ def load_tokenizer(base: Base) -> Any:
     """
     from transformers import AutoTokenizer  # noqa: PLC0415  slow to import
 
+    from retrainer_lm import gguf_files  # noqa: PLC0415
+
     try:
-        with _quiet():
+        with quiet(), gguf_files.parsed_once():
             tokenizer = AutoTokenizer.from_pretrained(base.folder, **_from_file(base), local_files_only=True)
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise ConfigError(f"base: cannot read the tokenizer of '{base.identity}': {error}") from error
@@ -152,24 +156,27 @@ def load_tokenizer(base: Base) -> Any:
     return tokenizer
 
 
-def load_network(base: Base) -> Any:
-    """Return the network of a base model in single precision, on the processor.
+def load_network(base: Base, dtype: torch.dtype) -> Any:
+    """Return the network of a base model, on the processor.
 
     Raises:
         ConfigError: it is not a causal language model of a known architecture.
     """
-    import torch  # noqa: PLC0415  slow to import
-    from transformers import AutoModelForCausalLM, GgufConfig  # noqa: PLC0415
+    from transformers import AutoModelForCausalLM, GgufConfig  # noqa: PLC0415  slow to import
 
     # A GGUF model stays packed by default, and packed weights cannot be trained on.
     packed = {} if base.gguf_file is None else {"quantization_config": GgufConfig(dequantize=True)}
+    from retrainer_lm import gguf_files  # noqa: PLC0415
+
     try:
-        with _quiet():
+        with quiet(), gguf_files.parsed_once():
             network = AutoModelForCausalLM.from_pretrained(
-                base.folder, **_from_file(base), **packed, dtype=torch.float32, local_files_only=True
+                base.folder, **_from_file(base), **packed, dtype=dtype, local_files_only=True
             )
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise ConfigError(f"base: cannot load '{base.identity}': {error}") from error
+    finally:
+        gguf_files.forget()
     names = {name.rsplit(".", 1)[-1] for name, _ in network.named_modules()}
     if not names.issuperset(_PROJECTIONS):
         kind = type(network).__name__
@@ -193,7 +200,7 @@ def with_adapter(network: Any, rank: int) -> Any:
         layers_to_transform=list(range(layers // 3, layers)),
         task_type="CAUSAL_LM",
     )
-    with _quiet():
+    with quiet():
         return get_peft_model(network, config)
 
 
@@ -202,19 +209,23 @@ def _from_file(base: Base) -> dict[str, Any]:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Silence the progress bars and warnings of transformers."""
     import warnings  # noqa: PLC0415
 
+    from transformers import modeling_gguf_pytorch_utils as gguf_reader  # noqa: PLC0415
     from transformers.utils import logging  # noqa: PLC0415
 
+    bar = gguf_reader.tqdm  # which the setting of transformers does not reach
     level, shown = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()
     logging.disable_progress_bar()
+    gguf_reader.tqdm = partial(bar, disable=True)
     try:
         with warnings.catch_warnings(action="ignore"):
             yield
     finally:
+        gguf_reader.tqdm = bar
         logging.set_verbosity(level)
         if shown:
             logging.enable_progress_bar()

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import numpy as np
     import pandas as pd
     from numpy.typing import NDArray
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
     from retrainer.algorithms.manager import LoadedAlgorithm
     from retrainer.model_types import ModelTypeName
     from retrainer.model_types.base import Origins
+    from retrainer.model_types.likelihood import Likelihoods
 
 
 NOT_DETERMINISTIC = "is not deterministic: seed all randomness, and change neither model nor options in predict"
@@ -57,6 +60,10 @@ class TrainedModel:
     def condense(self, posts: pd.DataFrame, state: bytes | None = None) -> tuple[bytes, int] | None:
         """Return the state after the last of some posts, and for how many posts it will do; None if there is none."""
         return self.algorithm.condense(self.model, posts, self.options, self.model_type, state)
+
+    def likelihood(self, posts: pd.DataFrame, origins: Origins, texts: Sequence[str]) -> Likelihoods | None:
+        """Return the log-likelihood of each text as the next post after its origin; None if the algorithm has none."""
+        return self.algorithm.likelihood(self.model, posts, origins, texts, self.options)
 
     def simulate(
         self,
