@@ -281,7 +281,7 @@ def test_likelihoods_are_those_of_each_text_read_alone_after_its_prompt(
     network = networks.load_network(model, options)
     with torch.no_grad():
         for weights in network._network.parameters():
-            weights *= 10 if weights.dim() > 1 else 1  # so that it matters which tokens are where
+            weights.mul_(10 if weights.dim() > 1 else 1)  # so that it matters which tokens are where
     found = LM.likelihood(model, posts, origins, texts, options)
     assert found is not None
     tokens = PostTokens(network.tokenizer, posts, utc_times(posts))
