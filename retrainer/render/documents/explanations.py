@@ -4,8 +4,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import Field
 
-from retrainer.render.documents.base import DescribedBy, Document, Timestamp, VersionId
-from retrainer.render.documents.evaluations import Bounds, WindowDocument
+from retrainer.render.documents.base import Bounds, DescribedBy, Document, Timestamp, VersionId
+from retrainer.render.documents.evaluations import WindowDocument
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
