@@ -149,6 +149,7 @@ def live_report() -> LiveReport:
         comparisons=[],
         weeks=weeks,
         calibration=None,
+        expected_score_coverage=None,
         late_posts=None,
         verdict="fine",
         sentence="Fine.",
