@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from tests.command_line import Runner
 
 TEN = range(90, 100)
-FAST = {"batch": True, "batch_poll_seconds": 0.01}
+FAST: dict[str, Any] = {"batch": True, "batch_poll_seconds": 0.01}
 IMPATIENT = 0.3 / 3600  # hours
 
 
@@ -57,9 +57,9 @@ def leave(claude: LoadedAlgorithm, server: ClaudeServer, answers: Path, *shared:
     server.batches.release()
 
 
-def paid(server: ClaudeServer, *, batch: bool = True, **given: Any) -> float:
+def paid(server: ClaudeServer, given: dict[str, Any] | None = None, *, batch: bool = True) -> float:
     """Return what all answers cost, in US dollars."""
-    config = ClaudeOptions.model_validate(given)
+    config = ClaudeOptions.model_validate(given or {})
     usages = [SimpleNamespace(**usage) for usage in server.usages]
     return float(sum(reported_usage(usage, config, batch=batch)["cost_usd"] for usage in usages))
 
@@ -137,7 +137,7 @@ def test_the_price_of_a_batch_can_be_configured(claude: LoadedAlgorithm, server:
     prices = {"claude-haiku-5-5": {**EXPENSIVE["prices"]["claude-haiku-5-5"], "batch": 0.25}}
     budget = Budget()
     predict_ten(claude, budget, prices=prices)
-    assert budget.cost_usd == pytest.approx(paid(server, batch=False, prices=prices) / 4)
+    assert budget.cost_usd == pytest.approx(paid(server, {"prices": prices}, batch=False) / 4)
 
 
 @pytest.mark.parametrize("limit", [{"max_calls": 4}, {"max_cost": 0.014, **EXPENSIVE}])
@@ -403,8 +403,8 @@ def test_a_shared_budget_reserves_a_batch_until_its_results_are_taken(
     assert 0.025 < reserved <= 0.05
     second = Budget(AnswerCache(answers), shared=(budgets,))
     assert outcomes(predict_ten(claude, second, **EXPENSIVE)) == ["ok"] * 10
-    assert second.cost_usd == pytest.approx(paid(server, **EXPENSIVE))
-    assert budgets.limit_and_use()[1] == pytest.approx(paid(server, **EXPENSIVE))
+    assert second.cost_usd == pytest.approx(paid(server, EXPENSIVE))
+    assert budgets.limit_and_use()[1] == pytest.approx(paid(server, EXPENSIVE))
     assert len(server.batches.created) == 1
 
 
