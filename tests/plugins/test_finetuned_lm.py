@@ -285,6 +285,7 @@ def test_likelihoods_are_those_of_each_text_read_alone_after_its_prompt(
     found = LM.likelihood(model, posts, origins, texts, options)
     assert found is not None
     tokens = PostTokens(network.tokenizer, posts, utc_times(posts))
+    assert origins.target_time is not None
     expected = []
     for position, moment, text in zip(origins.position, origins.target_time, texts, strict=True):
         prompt, ids = tokens.prompt(int(position), moment, options.context_posts), tokens.text(text)
