@@ -66,6 +66,7 @@ class PostStore:
 
     def __init__(self, engine: sa.Engine, settings: PostsSettings, database: Database) -> None:
         self._engine = engine
+        self._reading_engine = database.reading_engine if engine is database.engine else engine
         self._settings = settings
         self._database = database
         self.stream = DEFAULT_STREAM
@@ -240,8 +241,8 @@ class PostStore:
             created_at = sa.type_coerce(latest.c.created_at, sa.DateTime(timezone=True))
             query = sa.select(latest.c.stream, created_at).where(latest.c.place <= MAX_GAPS + 1)
             query = query.order_by(latest.c.stream, latest.c.created_at).execution_options(yield_per=MAX_GAPS)
-            with self._database.read() as session:
-                for name, rows in groupby(session.connection().execute(query), key=itemgetter(0)):
+            with self._database.snapshot() as connection:  # a transaction, which reading in parts needs
+                for name, rows in groupby(connection.execute(query), key=itemgetter(0)):
                     times = pd.Series([row[1] for row in rows], dtype="datetime64[us, UTC]")
                     freshness = measure_freshness(times, now)
                     if freshness is not None:
@@ -410,7 +411,7 @@ class PostStore:
 
     def _query(self, query: sa.Executable, columns: list[str], connection: sa.Connection | None = None) -> pd.DataFrame:
         try:
-            with self._engine.connect() if connection is None else nullcontext(connection) as source:
+            with self._reading_engine.connect() if connection is None else nullcontext(connection) as source:
                 return pd.DataFrame([tuple(row) for row in source.execute(query)], columns=columns)
         except DBAPIError as error:
             raise translate_error(error, self._engine) from error
