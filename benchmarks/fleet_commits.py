@@ -53,7 +53,7 @@ def write_run(project: Project, template: Template, suffix: str) -> None:
     evaluation = ModelEvaluation(**rows[ModelEvaluation][0] | {"run_id": run.run_id, "evaluated_at": now})
     registry.record_evaluation(evaluation, forecasts)
     decision = Decision(promote=False, reason="Not better", expected_production=None)
-    registry.complete_run(run.run_id, decision, now, spending=Spending(0, 0.0, 0))
+    registry.complete_run(run.run_id, decision, now, None, Spending(0, 0.0, 0))
     registry.archive_old_versions("timing", 10, now)
 
 

@@ -91,7 +91,7 @@ def complete_run(
                 reason = f"{decision.reason}, but it cannot be fitted again on all posts: {error.message}"
                 decision = replace(decision, promote=False, reason=reason, refit_failed=True)
         new_refit = staged.new_refit if staged else None
-        finished = context.registry.complete_run(run_id, decision, now(), new_refit, spending=context.spending)
+        finished = context.registry.complete_run(run_id, decision, now(), new_refit, context.spending)
         if staged is not None and finished.change is not None:
             staged.publish(project)
     return finished, decision

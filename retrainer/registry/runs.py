@@ -245,8 +245,8 @@ class Runs(Scope):
         decision: Decision,
         now: datetime,
         new_refit: NewRefit | None = None,
-        *,
         spending: Spending | None = None,
+        *,
         automatic: bool = True,
     ) -> FinishedRun:
         """Close a run and carry out its decision, in one transaction.
