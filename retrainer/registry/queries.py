@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from retrainer.streams import ModelKey
 
 
+_LONG_DIGITS = 8
 _PLAIN = {"synchronize_session": False}  # no objects of the session are changed too
 
 
@@ -149,9 +150,12 @@ def new_id(
     now: datetime,
     digits: int = 4,
 ) -> str:
-    """Return an unused id `{prefix}_{YYYYMMDD}_{HHMMSS}_{hex digits}`."""
+    """Return an unused id `{prefix}_{YYYYMMDD}_{HHMMSS}_{hex digits}`.
+
+    One of 8 digits is not looked up: the same twice in a second is all but impossible, and the table refuses it.
+    """
     stem = f"{prefix}_{now.astimezone(UTC):%Y%m%d_%H%M%S}"
     while True:
         candidate = f"{stem}_{secrets.token_hex(digits // 2)}"
-        if session.get(table, candidate) is None:
+        if digits >= _LONG_DIGITS or session.get(table, candidate) is None:
             return candidate

@@ -283,7 +283,7 @@ class Versions(Scope):
     def new_evaluation_id(self, now: datetime) -> str:
         """Return an unused evaluation id."""
         with self.database.read() as session:
-            return new_id(session, ModelEvaluation, "evaluation", now)
+            return new_id(session, ModelEvaluation, "evaluation", now, self.id_digits)
 
 
 def _is_known(session: Session, version: ModelVersion) -> bool:
