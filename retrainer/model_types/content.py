@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from itertools import combinations
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
@@ -40,8 +39,8 @@ class ContentForecast:
         cache_read_tokens, cache_write_tokens: those of the tokens read that came from, or went into, a prompt cache.
         latency_seconds: the duration of the call; 0 without a call.
         retries: the number of retries.
-        agreement: of the samples from which the text was chosen, 0 to 1, by `agreement`; None without samples. It does
-            not say how well the text will score.
+        agreement: of the samples from which the text was chosen, 0 to 1, by `sample_agreement`; None without samples.
+            It does not say how well the text will score.
         likelihood: of the actual post, by the hook `likelihood`. Evaluations add it; a plugin leaves it None.
     """
 
@@ -119,16 +118,6 @@ def word_overlap(one: str, other: str) -> float:
 def similarity(one: str, other: str) -> float:
     """Return the content score of a text: the mean of length similarity and word overlap."""
     return (length_similarity(one, other) + word_overlap(one, other)) / 2
-
-
-def agreement(samples: Sequence[str]) -> float | None:
-    """Return how far several texts for the same post agree: the mean similarity of their pairs, 0 to 1.
-
-    Returns:
-        None for fewer than two texts.
-    """
-    pairs = [similarity(*pair) for pair in combinations(samples, 2)]
-    return sum(pairs) / len(pairs) if pairs else None
 
 
 class Content(ModelType[ContentForecasts, ContentTargets]):

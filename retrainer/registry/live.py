@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from sqlalchemy import and_, case, delete, func, insert, or_, select, update
 
+from retrainer.registry.forecast_states import drop_forecast_states
 from retrainer.registry.live_tables import COMPARED_WITH, ABTest, LiveComparison, LiveScore
 from retrainer.registry.queries import is_of
 from retrainer.registry.scope import Scope
@@ -267,6 +268,8 @@ def mark_posts_changed(
 ) -> None:
     """Record, in the transaction that changes posts, that scores of posts from a time on are to be made again.
 
+    States of fits that know such posts are deleted.
+
     Args:
         since: the earliest time, before or after, of the posts that were added, deleted, changed or moved.
         model_types: the types that see a difference.
@@ -276,6 +279,7 @@ def mark_posts_changed(
     is_later = or_(LiveComparison.rescore_from.is_(None), LiveComparison.rescore_from > since)
     query = update(LiveComparison).where(scored, is_later, LiveComparison.model_type.in_(model_types))
     connection.execute(query.values(rescore_from=since))
+    drop_forecast_states(connection, stream, since, model_types)
 
 
 def _update_if_unchanged(session: Session, comparison: LiveComparison, values: Mapping[str, object]) -> bool:
