@@ -175,6 +175,7 @@ class LivePosts:
     def forget(self) -> None:
         """Read the posts again: they have changed."""
         self._latest = None
+        self.store.forget_loaded()
         for name in ("_all", "_times", "_usable", "_usable_times"):
             self.__dict__.pop(name, None)
 

@@ -276,7 +276,8 @@ class _Update:
             self.project.registry.keep_naive_model(comparison.comparison_id, model)
             return model
 
-        return NaiveSide(self.project, comparison, algorithm, fit)
+        kept = vars(comparison).get("naive_model")  # of one that was made just now; of others it is not read
+        return NaiveSide(self.project, comparison, algorithm, fit, kept)
 
     def _forget_posts(self) -> None:
         """Read posts again: they may have been read before a change."""
