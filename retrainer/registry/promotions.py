@@ -409,7 +409,7 @@ def fetch_predecessor(session: Session, key: ModelKey) -> str | None:
     return None if promotion is None else promotion.from_version_id
 
 
-def _not_undone(key: ModelKey) -> Select[tuple[LedgerEntry]]:
+def _not_undone(key: ModelKey) -> Select[LedgerEntry]:
     """Return the query for the promotions that were not undone, newest first."""
     undoing = aliased(LedgerEntry)
     is_undone = exists().where(undoing.undoes == LedgerEntry.entry_id)
