@@ -6,7 +6,7 @@ STAMP := .venv/.installed
 PYTEST := $(BIN)/python -m pytest --dist worksteal -n 2
 
 .PHONY: help demo test test-slow soak test-lowest coverage screens lint format docs docs-picture clean \
-	bench bench-registry bench-timing bench-futures bench-content bench-scale bench-evidence bench-claude bench-replay bench-policies bench-api bench-import bench-fleet bench-live bench-live-update bench-drift bench-tune bench-pages browser docs-pages
+	bench bench-registry bench-timing bench-futures bench-content bench-coverage bench-scale bench-evidence bench-claude bench-replay bench-policies bench-api bench-import bench-fleet bench-live bench-live-update bench-drift bench-tune bench-pages browser docs-pages
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -102,6 +102,10 @@ bench-futures: $(STAMP)  ## score forecasts of several days on every CSV file in
 MODEL ?=
 bench-content: $(STAMP)  ## score trivial forecasts of the texts in every CSV file in the folder DATA
 	$(BIN)/python -m benchmarks.content --data '$(DATA)' --model '$(MODEL)'
+
+bench-coverage: ALGORITHMS = baseline
+bench-coverage: $(STAMP)  ## measure how often content scores are in the interval expected before, on every CSV file in the folder DATA
+	$(BIN)/python -m benchmarks.content_coverage --data '$(DATA)' --algorithms '$(ALGORITHMS)'
 
 bench-scale: $(STAMP)  ## measure the time and memory of a run with 20,000 and 1,000,000 posts
 	$(BIN)/python -m benchmarks.scale
