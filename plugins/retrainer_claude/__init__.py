@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from retrainer.algorithms import Algorithm, CostEstimate, hookimpl
+from retrainer.algorithms import Algorithm, ContextPart, CostEstimate, hookimpl
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -120,22 +120,41 @@ def train(posts: pd.DataFrame, config: ClaudeOptions) -> dict[str, Any]:
 
 @hookimpl
 def predict(
-    model: dict[str, Any], posts: pd.DataFrame, origins: Origins, config: ClaudeOptions, budget: Budget
+    model: dict[str, Any],
+    posts: pd.DataFrame,
+    origins: Origins,
+    config: ClaudeOptions,
+    budget: Budget,
+    without: frozenset[str],
 ) -> list[ContentForecast]:
     """Return one forecast per origin, in order, when all calls are done."""
     from retrainer_claude.client import predict_texts  # noqa: PLC0415  anthropic and pandas are slow to import
 
-    return predict_texts(model, posts, origins, config, budget)
+    return predict_texts(model, posts, origins, config, budget, without)
 
 
 @hookimpl
-def estimate(model: dict[str, Any], posts: pd.DataFrame, origins: Origins, config: ClaudeOptions) -> CostEstimate:
+def estimate(
+    model: dict[str, Any], posts: pd.DataFrame, origins: Origins, config: ClaudeOptions, without: frozenset[str]
+) -> CostEstimate:
     """Return an upper bound on the cost of one forecast per origin, without retries; no network."""
     from retrainer_claude.pricing import estimate_request  # noqa: PLC0415
     from retrainer_claude.prompt import build_requests  # noqa: PLC0415  pandas and numpy are slow to import
 
-    requests = build_requests(model, posts, origins, config)
+    requests = build_requests(model, posts, origins, config, without)
     return sum((estimate_request(request, config) for request in requests), CostEstimate())
+
+
+@hookimpl
+def context_parts(model: dict[str, Any], config: ClaudeOptions) -> list[ContextPart]:
+    """Return the parts of a request that may be left out."""
+    parts = [
+        ContextPart("examples", "the examples") if model["examples"] else None,
+        ContextPart("last_posts", "the last posts") if config.recent_posts else None,
+        ContextPart("moment", "the moment of the post"),
+        ContextPart("style", "the facts about the style"),
+    ]
+    return [part for part in parts if part]
 
 
 @hookimpl

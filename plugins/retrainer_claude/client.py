@@ -61,9 +61,17 @@ class Result:
 
 
 def predict_texts(
-    model: dict[str, Any], posts: pd.DataFrame, origins: Origins, options: ClaudeOptions, budget: Budget
+    model: dict[str, Any],
+    posts: pd.DataFrame,
+    origins: Origins,
+    options: ClaudeOptions,
+    budget: Budget,
+    without: frozenset[str] = frozenset(),
 ) -> list[ContentForecast]:
     """Return one forecast per origin, in order.
+
+    Args:
+        without: the parts of each request to leave out; see `build_requests`.
 
     Raises:
         MissingCredentials: there are none, or the API rejects them.
@@ -71,7 +79,8 @@ def predict_texts(
     """
     require_credentials()
     budget.answers.start_batch()
-    requests = {budget.answers.key(request): request for request in build_requests(model, posts, origins, options)}
+    built = build_requests(model, posts, origins, options, without)
+    requests = {budget.answers.key(request): request for request in built}
     results = {key: result for key in requests if (result := _cached_result(budget, key))}
     if results:
         log.info("%d of %d forecasts were paid for by an earlier run and are reused", len(results), len(requests))

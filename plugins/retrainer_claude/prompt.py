@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
 from itertools import islice
 from string import Template
@@ -22,35 +23,53 @@ if TYPE_CHECKING:
     from retrainer_claude.post_format import PostFormat
 
 _WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
+_PROMPT_ITEMS = re.compile(r"^(?=- )|(?<=\n)(?=\n)", re.MULTILINE)  # before each item of a list, and each paragraph
 _CACHED: CacheControlEphemeralParam = {"type": "ephemeral"}
 
 
 def build_requests(
-    model: dict[str, Any], posts: pd.DataFrame, origins: Origins, options: ClaudeOptions
+    model: dict[str, Any],
+    posts: pd.DataFrame,
+    origins: Origins,
+    options: ClaudeOptions,
+    without: frozenset[str] = frozenset(),
 ) -> list[Request]:
     """Return one request per origin; posts after the origin do not affect it.
 
     All begin with the prompt and the examples, and mark that part for the prompt cache.
+
+    Args:
+        without: the parts to leave out: `examples`; `last_posts`; `moment`, the time in the last question; `style`, the
+            items of the prompt that state what was measured on the training posts.
     """
     times = _utc(origins.time)
     targets = times if origins.target_time is None else _utc(origins.target_time)
     return [
-        _build_request(model, posts.iloc[: position + 1], time, target, options)
+        _build_request(model, posts.iloc[: position + 1], time, target, options, without)
         for position, time, target in zip(origins.position, times, targets, strict=True)
     ]
 
 
 def _build_request(
-    model: dict[str, Any], known: pd.DataFrame, origin: datetime, target: datetime, options: ClaudeOptions
+    model: dict[str, Any],
+    known: pd.DataFrame,
+    origin: datetime,
+    target: datetime,
+    options: ClaudeOptions,
+    without: frozenset[str],
 ) -> Request:
     form = post_format(model)
+    examples = [] if "examples" in without else _known_examples(model["examples"], known, origin)
+    recent = [] if "last_posts" in without else _recent_posts(known, form, options)
+    question = _question(recent, None if "moment" in without else target)
+    system = _system_prompt(model, with_style="style" not in without)
     request: Request = {
         "model": options.model,
         "max_tokens": options.max_tokens,
-        "system": [{"type": "text", "text": _system_prompt(model), "cache_control": _CACHED}],
+        "system": [{"type": "text", "text": system, "cache_control": _CACHED}],
         "messages": [
-            *_example_turns(_known_examples(model["examples"], known, origin), form),
-            {"role": "user", "content": _question(_recent_posts(known, form, options), target)},
+            *_example_turns(examples, form),
+            {"role": "user", "content": question},
         ],
         "thinking": cast("ThinkingConfigParam", {"type": options.thinking}),
     }
@@ -59,10 +78,13 @@ def _build_request(
     return request
 
 
-def _system_prompt(model: dict[str, Any]) -> str:
+def _system_prompt(model: dict[str, Any], *, with_style: bool) -> str:
+    prompt = model["prompt"]
+    if not with_style:
+        prompt = "".join(item for item in _PROMPT_ITEMS.split(prompt) if not Template(item).get_identifiers())
     style = model["style"].items()
     facts = {name: f"{value:.0%}" if name.startswith("share_") else f"{value:.0f}" for name, value in style}
-    return Template(model["prompt"]).substitute(facts).strip()
+    return Template(prompt).substitute(facts).strip()
 
 
 def _known_examples(examples: list[dict[str, str]], known: pd.DataFrame, origin: datetime) -> list[dict[str, str]]:
@@ -97,8 +119,9 @@ def _recent_posts(known: pd.DataFrame, form: PostFormat, options: ClaudeOptions)
     return recent[::-1]
 
 
-def _question(recent_posts: list[str], target: datetime) -> str:
-    question = f"The post of {_format_time(target)}:"
+def _question(recent_posts: list[str], target: datetime | None) -> str:
+    """Return the question for the post of a time; None for the next one, whenever it comes."""
+    question = "The next post:" if target is None else f"The post of {_format_time(target)}:"
     return "\n\n".join(["The latest posts, oldest first:", *recent_posts, question]) if recent_posts else question
 
 

@@ -7,15 +7,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from retrainer.algorithms import ContentForecast, normalize_text, similarity, utc_times
+from retrainer.algorithms import ContentForecast, choose_text, utc_times
 from retrainer_lm import KNOWN_POSTS
 from retrainer_lm.devices import deterministic
 from retrainer_lm.network import load_network
 from retrainer_lm.windows import PostTokens
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     import pandas as pd
 
     from retrainer.algorithms import Origins
@@ -52,25 +50,3 @@ def predict_texts(
             text = choose_text(samples, known, copies=options.copies == "allow")
             forecasts.append(ContentForecast(text, latency_seconds=time.perf_counter() - started))
     return forecasts
-
-
-def choose_text(samples: Sequence[str], known: Sequence[str], *, copies: bool) -> str:
-    """Return the text with the highest expected score: minimum Bayes risk decoding.
-
-    The samples and the last posts together stand for what the next post may be; the text that is most like them on
-    average by the content score is the forecast (Kumar and Byrne 2004, "Minimum Bayes-risk decoding for statistical
-    machine translation"; Eikema and Aziz 2022, "Sampling-based approximations to minimum Bayes risk decoding").
-
-    Args:
-        samples: drawn from the network.
-        known: the last posts.
-        copies: whether one of these may be chosen.
-    """
-    drawn = [text for text in samples if text]
-    if not copies:
-        taken = {normalize_text(text) for text in known}
-        drawn = [text for text in drawn if normalize_text(text) not in taken] or drawn
-    candidates = list(dict.fromkeys([*drawn, *(known if copies or not drawn else [])]))
-    votes = [*(text for text in samples if text), *known]
-    expected = [sum(similarity(text, other) for other in votes) for text in candidates]
-    return candidates[int(np.argmax(expected))]

@@ -8,7 +8,7 @@ use, so that `retrainer plugins` stays fast.
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from retrainer.algorithms.hookspecs import Algorithm, CostEstimate, Importance, hookimpl
+from retrainer.algorithms.hookspecs import Algorithm, ContextPart, CostEstimate, Importance, hookimpl
 
 if TYPE_CHECKING:
     from retrainer.algorithms.budget import Budget, BudgetExceeded
@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from retrainer.algorithms.trial_views import PrefixedTrial
     from retrainer.model_types import ModelTypeName
     from retrainer.model_types.base import Origins, hours_between, utc_times
-    from retrainer.model_types.content import ContentForecast, ContentTargets, normalize_text, similarity
+    from retrainer.model_types.content import ContentForecast, ContentTargets, agreement, normalize_text, similarity
+    from retrainer.model_types.decoding import choose_text
     from retrainer.model_types.timing import LEVELS, TimingForecasts, TimingTargets, score_maximising_point
     from retrainer.redaction import without_secrets
 
@@ -30,6 +31,7 @@ __all__ = [
     "BudgetExceeded",
     "ContentForecast",
     "ContentTargets",
+    "ContextPart",
     "CostEstimate",
     "Importance",
     "LoadedAlgorithm",
@@ -41,7 +43,9 @@ __all__ = [
     "Recalibration",
     "TimingForecasts",
     "TimingTargets",
+    "agreement",
     "best_constant",
+    "choose_text",
     "hookimpl",
     "hours_between",
     "load_algorithm",
@@ -61,7 +65,8 @@ _LAZY_NAMES = {
     "retrainer.redaction": ("without_secrets",),
     "retrainer.model_types": ("ModelTypeName",),
     "retrainer.model_types.base": ("Origins", "hours_between", "utc_times"),
-    "retrainer.model_types.content": ("ContentForecast", "ContentTargets", "normalize_text", "similarity"),
+    "retrainer.model_types.content": ("ContentForecast", "ContentTargets", "agreement", "normalize_text", "similarity"),
+    "retrainer.model_types.decoding": ("choose_text",),
     "retrainer.model_types.timing": ("LEVELS", "TimingForecasts", "TimingTargets", "score_maximising_point"),
 }
 

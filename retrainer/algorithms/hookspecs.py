@@ -78,6 +78,19 @@ class Importance:
 
 
 @dataclass(frozen=True)
+class ContextPart:
+    """A part of what an algorithm forecasts from, which `predict` can leave out.
+
+    Attributes:
+        name: its name in `without`: lower-case letters, digits and underscores.
+        label: the part in a user's words, such as "the last posts".
+    """
+
+    name: str
+    label: str
+
+
+@dataclass(frozen=True)
 class CostEstimate:
     """An upper bound on the cost of some forecasts.
 
@@ -151,6 +164,7 @@ class AlgorithmHooks:
         config: BaseModel,
         model_type: ModelTypeName,
         budget: Budget,
+        without: frozenset[str],
     ) -> Any:
         """Return one forecast per origin, using no post later than that origin.
 
@@ -163,6 +177,8 @@ class AlgorithmHooks:
         :param config: the options that the model was trained with.
         :param budget: what the paid calls of this run have used so far, and a cache of their answers. All forecasts of
             a run share it.
+        :param without: the names of the parts of the context to leave out; empty except in `retrainer explain`.
+            Required together with `context_parts`.
         :return: `TimingForecasts` of n waits, or a list of n `ContentForecast`.
         """
 
@@ -197,7 +213,13 @@ class AlgorithmHooks:
 
     @hookspec(firstresult=True)
     def estimate(
-        self, model: Any, posts: pd.DataFrame, origins: Origins, config: BaseModel, model_type: ModelTypeName
+        self,
+        model: Any,
+        posts: pd.DataFrame,
+        origins: Origins,
+        config: BaseModel,
+        model_type: ModelTypeName,
+        without: frozenset[str],
     ) -> CostEstimate:
         """Return the most that `predict` with these arguments should cost, without the network. Optional."""
 
@@ -214,6 +236,16 @@ class AlgorithmHooks:
         """Return the model's feature importances, largest first, for `retrainer show`. Optional.
 
         Must be fast and deterministic: use what training has learned.
+
+        :param model: what `load` returned.
+        :param config: the options that the model was trained with.
+        """
+
+    @hookspec(firstresult=True)
+    def context_parts(self, model: Any, config: BaseModel, model_type: ModelTypeName) -> Sequence[ContextPart]:
+        """Return the parts of the context that `predict` can leave out, for `retrainer explain`. Optional.
+
+        Only those that the forecasts of this model have: with no examples, say, there are none to leave out.
 
         :param model: what `load` returned.
         :param config: the options that the model was trained with.

@@ -22,7 +22,14 @@ from retrainer.algorithms.events import (
     installed_observers,
     register_plugin,
 )
-from retrainer.algorithms.hookspecs import OPTIONAL_RESULTS, REQUIRED_HOOKS, Algorithm, CostEstimate, Importance
+from retrainer.algorithms.hookspecs import (
+    OPTIONAL_RESULTS,
+    REQUIRED_HOOKS,
+    Algorithm,
+    ContextPart,
+    CostEstimate,
+    Importance,
+)
 from retrainer.config import explain_options_error, merge
 from retrainer.entry_points import (
     ALGORITHM_NAME,
@@ -142,6 +149,11 @@ class LoadedAlgorithm:
         for number, observer in enumerate(installed_observers()):
             manager.register(observer.plugin, f"observer:{number}:{observer.name}")
         loaded = cls(Algorithm(name, (), ""), *distribution, hooks, manager)
+        if "context_parts" in hooks and not loaded._accepts("predict", "without"):
+            raise AlgorithmError(
+                f"the plugin '{name}' implements context_parts, but its predict has no argument 'without'",
+                hint="Let predict leave out the parts that 'without' names",
+            )
         description = loaded._call("algorithm")
         _check_description(description, name)
         return replace(loaded, description=description)
@@ -154,8 +166,12 @@ class LoadedAlgorithm:
     @property
     def can_warm_start(self) -> bool:
         """Whether training can start from an earlier model: the algorithm's own `train` takes `previous`."""
-        implementations = self.manager.hook.train.get_hookimpls()
-        return any("previous" in one.argnames for one in implementations if one.plugin_name == self.name)
+        return self._accepts("train", "previous")
+
+    def _accepts(self, hook: str, argument: str) -> bool:
+        """Whether the algorithm's own implementation of a hook has an argument."""
+        implementations = getattr(self.manager.hook, hook).get_hookimpls()
+        return any(argument in one.argnames for one in implementations if one.plugin_name == self.name)
 
     def require(self, model_type: ModelTypeName) -> None:
         """Check that the algorithm forecasts a model type.
@@ -224,8 +240,13 @@ class LoadedAlgorithm:
         config: BaseModel,
         model_type: ModelTypeName,
         budget: Budget | None = None,
+        without: frozenset[str] = frozenset(),
     ) -> Any:
-        """Return one forecast per origin, of the model type's class."""
+        """Return one forecast per origin, of the model type's class.
+
+        Args:
+            without: the names of the parts of the context to leave out, of those that `context_parts` returns.
+        """
         from retrainer.model_types import get_model_type  # noqa: PLC0415  numpy and pandas are slow to import
 
         forecasts = self._call(
@@ -236,6 +257,7 @@ class LoadedAlgorithm:
             config=config,
             model_type=model_type,
             budget=budget or Budget(),
+            without=without,
         )
         try:
             return get_model_type(model_type).validate(forecasts, len(origins))
@@ -296,13 +318,25 @@ class LoadedAlgorithm:
         return metrics
 
     def estimate(
-        self, model: Any, posts: pd.DataFrame, origins: Origins, config: BaseModel, model_type: ModelTypeName
+        self,
+        model: Any,
+        posts: pd.DataFrame,
+        origins: Origins,
+        config: BaseModel,
+        model_type: ModelTypeName,
+        without: frozenset[str] = frozenset(),
     ) -> CostEstimate | None:
         """Return the most that forecasts from these origins should cost; None if the plugin does not say."""
         if "estimate" not in self.hook_names:
             return None
         estimate = self._call(
-            "estimate", model=model, posts=posts.copy(), origins=origins.copy(), config=config, model_type=model_type
+            "estimate",
+            model=model,
+            posts=posts.copy(),
+            origins=origins.copy(),
+            config=config,
+            model_type=model_type,
+            without=without,
         )
         if not isinstance(estimate, CostEstimate):
             self._fail("estimate", f"returned a {type(estimate).__name__} instead of a CostEstimate")
@@ -319,6 +353,21 @@ class LoadedAlgorithm:
             return [_check_importance(importance) for importance in importances]
         except (ValueError, TypeError) as error:
             self._fail("explain", f"returned {error}", error)
+
+    def context_parts(self, model: Any, config: BaseModel, model_type: ModelTypeName) -> list[ContextPart]:
+        """Return the parts of the context that `predict` can leave out; empty if it cannot leave out any."""
+        if "context_parts" not in self.hook_names:
+            return []
+        parts = self._call("context_parts", model=model, config=config, model_type=model_type)
+        if not isinstance(parts, list | tuple):
+            self._fail("context_parts", f"returned a {type(parts).__name__} instead of a list of ContextPart")
+        try:
+            checked = [_check_part(part) for part in parts]
+        except (ValueError, TypeError) as error:
+            self._fail("context_parts", f"returned {error}", error)
+        if len({part.name for part in checked}) < len(checked):
+            self._fail("context_parts", "returned two parts of the same name")
+        return checked
 
     def search_space(self, trial: BaseTrial, config: BaseModel, model_type: ModelTypeName) -> BaseModel:
         """Return the options that the plugin takes from an Optuna trial, over the configured ones.
@@ -449,6 +498,21 @@ def _check_importance(importance: Any) -> Importance:
     if not math.isfinite(value):
         raise ValueError(f"{value} for '{importance.label}' instead of a finite number")
     return Importance(importance.label, value, importance.unit, importance.note)
+
+
+def _check_part(part: Any) -> ContextPart:
+    """Return a part of the context that can be named and shown.
+
+    Raises:
+        TypeError, ValueError: it cannot.
+    """
+    if not isinstance(part, ContextPart):
+        raise TypeError(f"a {type(part).__name__} instead of a ContextPart")
+    if not ALGORITHM_NAME.fullmatch(part.name):
+        raise ValueError(f"a part with the name {part.name!r}: use lower-case letters, digits and underscores")
+    if not part.label.strip():
+        raise ValueError(f"the part '{part.name}' without a label")
+    return part
 
 
 def _json_difference(original: Any, restored: Any, path: str = "model") -> str | None:

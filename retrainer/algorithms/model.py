@@ -38,9 +38,19 @@ class TrainedModel:
     model_type: ModelTypeName
     embedding_model: str | None = None
 
-    def predict(self, posts: pd.DataFrame, origins: Origins, budget: Budget | None = None) -> Any:
-        """Return one forecast per origin, within a budget; None for a budget of its own."""
-        return self.algorithm.predict(self.model, posts, origins, self.options, self.model_type, budget)
+    def predict(
+        self,
+        posts: pd.DataFrame,
+        origins: Origins,
+        budget: Budget | None = None,
+        without: frozenset[str] = frozenset(),
+    ) -> Any:
+        """Return one forecast per origin, within a budget; None for a budget of its own.
+
+        Args:
+            without: the names of the parts of the context to leave out.
+        """
+        return self.algorithm.predict(self.model, posts, origins, self.options, self.model_type, budget, without)
 
     def simulate(
         self, posts: pd.DataFrame, origins: Origins, *, horizon_hours: float, max_posts: int, paths: int, seed: int = 0

@@ -372,6 +372,16 @@ def check_explanations_are_deterministic(case: _Case) -> None:
         raise ConformanceError(f"{case.label}: explain returned {first}, and then {second}")
 
 
+def check_parts_of_the_context_can_be_left_out(case: _Case) -> None:
+    """Without each part that `context_parts` names, and without all of them, `predict` still forecasts."""
+    parts = case.algorithm.context_parts(case.model, case.options, case.model_type)
+    names = [part.name for part in parts]
+    for without in [*(frozenset([name]) for name in names), *([frozenset(names)] if len(names) > 1 else [])]:
+        arguments = (case.model, case.posts, case.origins[[0]], case.options, case.model_type, None, without)
+        one, other = case.algorithm.predict(*arguments), case.algorithm.predict(*arguments)
+        case.require_equal(one, other, f"without {', '.join(sorted(without))}, it {NOT_DETERMINISTIC}")
+
+
 def check_the_search_space_is_valid(case: _Case) -> None:
     """`search_space`, if implemented, returns valid options, the same for the same trial, and contains the defaults."""
     algorithm = case.algorithm
@@ -421,6 +431,7 @@ CHECKS: tuple[Callable[[_Case], None], ...] = (
     check_forecasts_shift_with_the_posts,
     check_simulations_agree_with_forecasts,
     check_explanations_are_deterministic,
+    check_parts_of_the_context_can_be_left_out,
     check_the_search_space_is_valid,
 )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import combinations
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
@@ -38,6 +39,8 @@ class ContentForecast:
         cache_read_tokens, cache_write_tokens: those of the tokens read that came from, or went into, a prompt cache.
         latency_seconds: the duration of the call; 0 without a call.
         retries: the number of retries.
+        agreement: of the samples from which the text was chosen, 0 to 1, by `agreement`; None without samples. It does
+            not say how well the text will score.
     """
 
     text: str | None
@@ -49,6 +52,7 @@ class ContentForecast:
     cache_write_tokens: int = 0
     latency_seconds: float = 0.0
     retries: int = 0
+    agreement: float | None = None
 
 
 ContentForecasts = list[ContentForecast]
@@ -112,6 +116,16 @@ def word_overlap(one: str, other: str) -> float:
 def similarity(one: str, other: str) -> float:
     """Return the content score of a text: the mean of length similarity and word overlap."""
     return (length_similarity(one, other) + word_overlap(one, other)) / 2
+
+
+def agreement(samples: Sequence[str]) -> float | None:
+    """Return how far several texts for the same post agree: the mean similarity of their pairs, 0 to 1.
+
+    Returns:
+        None for fewer than two texts.
+    """
+    pairs = [similarity(*pair) for pair in combinations(samples, 2)]
+    return sum(pairs) / len(pairs) if pairs else None
 
 
 class Content(ModelType[ContentForecasts, ContentTargets]):
@@ -204,6 +218,8 @@ class Content(ModelType[ContentForecasts, ContentTargets]):
                 raise TypeError(f"a {type(forecast).__name__} instead of a ContentForecast")
             if forecast.outcome == "ok" and not isinstance(forecast.text, str):
                 raise ValueError("a forecast without a text whose outcome is 'ok'")
+            if forecast.agreement is not None and not 0 <= forecast.agreement <= 1:
+                raise ValueError(f"an agreement of samples of {forecast.agreement!r}, which is not between 0 and 1")
         return list(forecasts)
 
     def scorable(self, forecasts: ContentForecasts) -> NDArray[np.bool_]:

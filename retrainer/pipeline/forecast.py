@@ -74,6 +74,7 @@ class NextPost:
         outcome: content: `ok`, or why there is no text.
         tokens: content: tokens read and written.
         cost_usd: content: what the forecast cost, in US dollars.
+        agreement: content: of the samples from which the text was chosen, 0 to 1; None without samples.
         side: the side of the running A/B test that answers the caller; None without a subject or a test.
     """
 
@@ -97,6 +98,7 @@ class NextPost:
     outcome: str | None = None
     tokens: int | None = None
     cost_usd: float | None = None
+    agreement: float | None = None
     side: TestSide | None = None
 
 
@@ -394,6 +396,7 @@ def _next_content(
         outcome=forecast.outcome,
         tokens=forecast.input_tokens + forecast.output_tokens,
         cost_usd=forecast.cost_usd,
+        agreement=forecast.agreement,
     )
 
 

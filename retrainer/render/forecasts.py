@@ -56,6 +56,8 @@ def show_next_post(forecast: NextPost) -> None:
 
 
 def _show_text(forecast: NextPost) -> None:
+    if forecast.agreement is not None:  # before the text, which could imitate it
+        console.text(f"Agreement of samples: {forecast.agreement:.2f} (1: all are the same)")
     console.text(f"Next post, written for {format_minute(forecast.next_post_at)} UTC:")
     text = f"(no text: {forecast.outcome})" if forecast.text is None else forecast.text
     console.text(*text.split("\n"))

@@ -175,6 +175,7 @@ class CachedAlgorithm(LoadedAlgorithm):
         config: BaseModel,
         model_type: ModelTypeName,
         budget: Budget | None = None,
+        without: frozenset[str] = frozenset(),
     ) -> Any:
         """Return the forecasts.
 
@@ -182,12 +183,12 @@ class CachedAlgorithm(LoadedAlgorithm):
             CostLimitReached: they are paid and could exceed the limit.
         """
         budget = budget or Budget()
-        predict = partial(super().predict, model, posts, origins, config, model_type, budget)
+        predict = partial(super().predict, model, posts, origins, config, model_type, budget, without)
 
         def compute() -> Any:
             if not self.description.paid:
                 return predict()
-            self.cache.require_budget(self.estimate(model, posts, origins, config, model_type))
+            self.cache.require_budget(self.estimate(model, posts, origins, config, model_type, without))
             before, reported = budget.cost_usd, 0.0
             try:
                 forecasts = predict()
@@ -201,7 +202,7 @@ class CachedAlgorithm(LoadedAlgorithm):
             return compute()
         target_time = b"" if origins.target_time is None else origins.target_time.astype("datetime64[us]").tobytes()
         times = (origins.time.astype("datetime64[us]").tobytes(), origins.position.tobytes(), target_time)
-        key = _hash("predict", *self.identity(config, model_type), model.key, digest, *times)
+        key = _hash("predict", *self.identity(config, model_type), model.key, digest, *times, *sorted(without))
         return unpack_forecasts(self.cache.get_or_compute(key, lambda: pack_forecasts(compute())), model_type)
 
     def _call(self, hook: str, **arguments: Any) -> Any:

@@ -66,6 +66,10 @@ BROKEN = {
         timing_algorithm("half_saved", hooks="@hookimpl\ndef save(model, directory):\n    return []"),
         "implements only one of save and load",
     ),
+    "no_without": (
+        timing_algorithm("no_without", hooks="@hookimpl\ndef context_parts(model):\n    return []"),
+        "implements context_parts, but its predict has no argument 'without'",
+    ),
     "loose_options": (
         timing_algorithm(
             "loose_options",

@@ -17,6 +17,7 @@ from retrainer.model_types.content import (
     Content,
     ContentForecast,
     ContentTargets,
+    agreement,
     first_rows,
     length_similarity,
     normalize_text,
@@ -109,11 +110,23 @@ def test_an_ok_forecast_needs_a_text() -> None:
         CONTENT.validate([ContentForecast(None)], 1)
 
 
+@pytest.mark.parametrize("given_agreement", [-0.1, 1.1, float("nan")])
+def test_an_agreement_that_is_not_between_0_and_1_is_refused(given_agreement: float) -> None:
+    with pytest.raises(ValueError, match="agreement of samples"):
+        CONTENT.validate([ContentForecast("a", agreement=given_agreement)], 1)
+
+
+def test_the_agreement_of_samples_is_the_mean_similarity_of_their_pairs() -> None:
+    assert agreement(["one two", "one two", "one two"]) == 1
+    assert agreement(["aa", "bb", "aa"]) == pytest.approx((0.5 + 1 + 0.5) / 3)
+    assert agreement(["one"]) is None
+
+
 @given(st.lists(st.text(), min_size=2, max_size=2))
 def test_a_forecasts_file_round_trips_any_text(texts: list[str]) -> None:
     posts = regular_posts(4)
     rows = np.array([2, 3])
-    forecasts = [ContentForecast(texts[0], "ok", 1, 2, 0.5), ContentForecast(None, "refusal")]
+    forecasts = [ContentForecast(texts[0], "ok", 1, 2, 0.5, agreement=0.25), ContentForecast(None, "refusal")]
     naive = [ContentForecast(texts[1]), ContentForecast("")]
     origins = Origins.before(posts, rows)
     data = CONTENT.dump(forecasts, ContentTargets(texts), origins, ["a", "b"], naive)

@@ -242,11 +242,3 @@ def test_a_missing_package_is_named(base: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setitem(sys.modules, "peft", None)
     with pytest.raises(ConfigError, match="needs the package 'peft'"):
         LM.check_ready(options_of(base))
-
-
-def test_copies_are_avoided_if_so_configured() -> None:
-    from retrainer_lm.forecast import choose_text
-
-    known = ["the fog lifts", "the fog lifts again"]
-    assert choose_text(["something else entirely"], known, copies=True) in known
-    assert choose_text(["something else entirely", "The  FOG lifts"], known, copies=False) == "something else entirely"

@@ -118,6 +118,11 @@ class NextContentDocument(_NextPostDocument):
     outcome: str | None = Field(examples=["ok"])
     tokens: int | None = Field(examples=[1240])
     cost_usd: float | None = Field(examples=[0.0041])
+    agreement: float | None = Field(
+        examples=[None],
+        description="The mean similarity of the samples from which the text was chosen, 0 to 1; null without samples. "
+        "It does not say how well the text will score.",
+    )
 
 
 def next_post_document(forecast: "NextPost") -> NextTimingDocument | NextContentDocument:
