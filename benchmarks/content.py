@@ -24,10 +24,10 @@ Energy is the energy distance between the embeddings of forecasts and test posts
 means over pairs of different forecasts or posts (Székely and Rizzo 2013). It is about 0 if both have the same
 distribution.
 
-Intervals are 95%, by a bootstrap over blocks of posts, in pairs for a difference (`benchmarks/content_scores.py`). Nats are
-the negative log likelihood of a test post and its end after the last posts, divided by its tokens; the trigram with a
-cache (`benchmarks/trigram.py`) reads the same tokens. The forecasts of `finetuned_lm` are kept beside the file of the results:
-the same command uses them again, and goes on after a kill.
+Intervals are 95%, by a bootstrap over blocks of posts, in pairs for a difference (`benchmarks/content_scores.py`). Nats
+are the negative log likelihood of a test post and its end after the last posts, divided by its tokens; the trigram with
+a cache (`benchmarks/trigram.py`) reads the same tokens. The forecasts of `finetuned_lm` are kept beside the file of the
+results: the same command uses them again, and goes on after a kill.
 """
 
 from __future__ import annotations
@@ -88,8 +88,12 @@ def main() -> None:
     parser.add_argument("--model", default="", help="a folder or package with an encoder; default: no embeddings")
     parser.add_argument("--posts", type=int, default=TEST_POSTS, help="the maximum number of test posts")
     parser.add_argument("--seed", type=int, default=20241115, help="the seed of random forecasts")
-    parser.add_argument("--streams", default="", help="the names of files, separated by commas; default: all, and the sample")
-    parser.add_argument("--algorithms", choices=("", "finetuned_lm"), default="", help="to measure beside trivial forecasts")
+    parser.add_argument(
+        "--streams", default="", help="the names of files, separated by commas; default: all, and the sample"
+    )
+    parser.add_argument(
+        "--algorithms", choices=("", "finetuned_lm"), default="", help="to measure beside trivial forecasts"
+    )
     parser.add_argument("--options", type=json.loads, default={}, help="of the algorithm, as JSON")
     options = parser.parse_args()
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(message)s")
@@ -234,7 +238,9 @@ def means(results: list[dict[str, dict[str, float]]]) -> dict[str, dict[str, flo
 
 
 def print_result(result: dict[str, Any]) -> None:
-    print_table(f"{result['stream']}: {result['test_posts']} of {result['posts']} posts with a text", result["forecasts"])
+    print_table(
+        f"{result['stream']}: {result['test_posts']} of {result['posts']} posts with a text", result["forecasts"]
+    )
     print_intervals(result["intervals"])
     if "finetuned_lm" in result:
         print_model(result["finetuned_lm"])
@@ -252,7 +258,9 @@ def print_intervals(measured: dict[str, Any]) -> None:
         cells = []
         for metric in metrics:
             cells.append("{:.3f} to {:.3f}".format(*found["interval"][metric]))
-            cells.append("" if name == REFERENCE else "{:+.3f} ({:+.3f} to {:+.3f})".format(*found["difference"][metric]))
+            cells.append(
+                "" if name == REFERENCE else "{:+.3f} ({:+.3f} to {:+.3f})".format(*found["difference"][metric])
+            )
         table.add_row(name, *cells)
     Console(width=220).print(table)
 
@@ -261,11 +269,12 @@ def print_model(found: dict[str, Any]) -> None:
     training = found["training"]
     described, peak = training["description"], training["peak_gigabytes"]
     losses = described["held_out"]
-    print(
-        f"Trained {described['steps']} steps in {training['seconds'] / 60:.1f} minutes ({training['processor_seconds'] / 60:.1f} of a"
-        f" processor), ended by {described['ended_by']}; peak memory {peak or float('nan'):.1f} GB; held-out nats a token"
-        f" {losses[0]:.3f} before training, {min(losses):.3f} after"
+    minutes = "{:.1f} minutes ({:.1f} of a processor)".format(
+        training["seconds"] / 60, training["processor_seconds"] / 60
     )
+    print(f"Trained {described['steps']} steps in {minutes}, ended by {described['ended_by']}")
+    print(f"Peak memory in training: {peak or float('nan'):.1f} GB")
+    print(f"Held-out nats a token: {losses[0]:.3f} before training, {min(losses):.3f} after")
     print(f"Median seconds a forecast: {found['median_seconds']:.1f}")
     for name, (mean, low, high) in found["nats_per_token"].items():
         print(f"Nats a token, {name}: {mean:.3f} ({low:.3f} to {high:.3f})")

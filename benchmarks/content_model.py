@@ -1,7 +1,7 @@
 """Forecasts of `finetuned_lm` for the benchmark of content, kept in files, so that a run that is killed goes on.
 
-In the folder of a stream are `model/`, the trained adapter, with `training.json`; `draws.jsonl` with the texts drawn for
-each test post; and `nats.jsonl` with what each test post cost in nats. They hold posts: do not publish them.
+In the folder of a stream are `model/`, the trained adapter, with `training.json`; `draws.jsonl` with the texts drawn
+for each test post; and `nats.jsonl` with the negative log likelihood of each test post.
 """
 
 from __future__ import annotations
@@ -13,24 +13,20 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from benchmarks.trigram import CACHED_POSTS, CachedTrigram
 from retrainer.algorithms import utc_times
 from retrainer.algorithms.manager import load_algorithm
 from retrainer.model_types.base import Origins
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator
 
+    import numpy as np
     import pandas as pd
     from numpy.typing import NDArray
 
     from retrainer_lm import LmOptions
     from retrainer_lm.storage import LanguageModel
-
-OTHER_POSTS = 8  # whose likelihood is compared with that of the own post
-SEED = 20260401
 
 log = logging.getLogger(__name__)
 
@@ -48,8 +44,8 @@ def measure_model(
         folder: of the results; what is there already is not measured again.
 
     Returns:
-        `training` (see `train`), the `texts` by the choice of `copies`, the `seconds` of each forecast, and the `nats` and
-        `tokens` of each test post, by model.
+        `training` (see `train`), the `texts` by the choice of `copies`, the `seconds` and `samples` of each forecast,
+        and the `nats` of each test post: its `tokens`, and the nats by `finetuned_lm` and by `trigram`.
     """
     config: LmOptions = load_algorithm("finetuned_lm", "content").options(options, "content")  # type: ignore[assignment]
     folder.mkdir(parents=True, exist_ok=True)
@@ -78,10 +74,11 @@ def _check_settings(folder: Path, settings: dict[str, Any]) -> None:
 def train(posts: pd.DataFrame, config: LmOptions, folder: Path) -> tuple[dict[str, Any], LanguageModel]:
     """Train on the posts, or read the model back.
 
-    The facts are `seconds`, `processor_seconds`, `peak_gigabytes` (of the process, None if unknown) and the model's description.
+    The facts are `seconds`, `processor_seconds`, `peak_gigabytes` (of the process; None if unknown) and the model's
+    `description`.
     """
-    from retrainer_lm.storage import load_model, save_model  # noqa: PLC0415  torch is slow to import
-    from retrainer_lm.training import train_model  # noqa: PLC0415
+    from retrainer_lm.storage import load_model, save_model
+    from retrainer_lm.training import train_model
 
     target, written = folder / "model", folder / "training.json"
     if written.exists():
@@ -141,8 +138,8 @@ class _Forecasting:
     def __init__(
         self, posts: pd.DataFrame, training: int, rows: NDArray[np.int64], config: LmOptions, model: LanguageModel
     ) -> None:
-        from retrainer_lm.network import load_network  # noqa: PLC0415  torch is slow to import
-        from retrainer_lm.windows import PostTokens  # noqa: PLC0415
+        from retrainer_lm.network import load_network
+        from retrainer_lm.windows import PostTokens
 
         self._posts, self._rows, self._config = posts, rows, config
         self._network = load_network(model, config)
@@ -153,9 +150,9 @@ class _Forecasting:
 
     def draw(self, number: int) -> dict[str, Any]:
         """Return the texts drawn for a test post, and the one chosen with and without copies."""
-        from retrainer_lm import KNOWN_POSTS  # noqa: PLC0415
-        from retrainer_lm.devices import deterministic  # noqa: PLC0415
-        from retrainer_lm.forecast import choose_text, draw_texts  # noqa: PLC0415
+        from retrainer_lm import KNOWN_POSTS
+        from retrainer_lm.devices import deterministic
+        from retrainer_lm.forecast import choose_text, draw_texts
 
         started = time.perf_counter()
         last, moment = self._origin(number)
@@ -166,8 +163,8 @@ class _Forecasting:
         return {"row": last + 1, "samples": samples, **chosen, "seconds": time.perf_counter() - started}
 
     def nats(self, number: int) -> dict[str, Any]:
-        """Return the tokens of a test post and its nats by the network and by the trigram, both after the last posts."""
-        from retrainer_lm.devices import deterministic  # noqa: PLC0415
+        """Return the tokens of a test post and its nats by network and trigram, after the last posts."""
+        from retrainer_lm.devices import deterministic
 
         last, moment = self._origin(number)
         text = self._tokens[last + 1].text

@@ -5,8 +5,8 @@ Lift and rank AUC are means over pairs of a forecast i and a post j: a_ij. The f
 
     (mean of a_ij over j ≠ i) + (mean of a_ji over j ≠ i) − (mean of all a_ij, i ≠ j)
 
-its Hájek projection, which counts that a post is also the other post of all the other forecasts (Hoeffding 1948, "A class of
-statistics with asymptotically normal distribution"). The mean of these figures is the metric itself.
+its Hájek projection, which counts that a post is also the other post of all the other forecasts (Hoeffding 1948, "A
+class of statistics with asymptotically normal distribution"). The mean of these figures is the metric itself.
 """
 
 from __future__ import annotations
