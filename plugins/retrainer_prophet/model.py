@@ -61,12 +61,12 @@ def train_model(posts: pd.DataFrame, options: ProphetOptions) -> dict[str, Any]:
     all_times = utc_times(posts)
     distinct = _distinct(all_times)
     times = distinct[-(MAX_GAPS + LOOKBACK_GAPS) :]
-    profile = fit_profile(times, options)
     hours = hours_since_monday(times)
     typical_gap = typical_log_gap(hours)
     gaps = np.diff(hours)
     first = first_fitted_gap(gaps)
     with _thread_pools().limit(limits=1, user_api="blas"):
+        profile = fit_profile(times, options)
         shapes = cell_shapes(gaps[first:])
         history = History.from_hours(hours, profile, typical_gap, first)
         rows = GapRows.from_history(history, first, len(gaps), shapes)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from retrainer.model_types.base import Origins, hours_between, utc_times
     from retrainer.model_types.content import ContentForecast, ContentTargets, agreement, normalize_text, similarity
     from retrainer.model_types.decoding import choose_text
+    from retrainer.model_types.likelihood import Likelihoods
     from retrainer.model_types.timing import LEVELS, TimingForecasts, TimingTargets, score_maximising_point
     from retrainer.redaction import without_secrets
 
@@ -34,6 +35,7 @@ __all__ = [
     "ContextPart",
     "CostEstimate",
     "Importance",
+    "Likelihoods",
     "LoadedAlgorithm",
     "ModelTypeName",
     "Origins",
@@ -66,6 +68,7 @@ _LAZY_NAMES = {
     "retrainer.model_types": ("ModelTypeName",),
     "retrainer.model_types.base": ("Origins", "hours_between", "utc_times"),
     "retrainer.model_types.content": ("ContentForecast", "ContentTargets", "agreement", "normalize_text", "similarity"),
+    "retrainer.model_types.likelihood": ("Likelihoods",),
     "retrainer.model_types.decoding": ("choose_text",),
     "retrainer.model_types.timing": ("LEVELS", "TimingForecasts", "TimingTargets", "score_maximising_point"),
 }

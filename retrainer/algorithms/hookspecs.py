@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from retrainer.algorithms.budget import Budget
     from retrainer.model_types import ModelTypeName
     from retrainer.model_types.base import Origins
+    from retrainer.model_types.likelihood import Likelihoods
 
 hookspec = pluggy.HookspecMarker("retrainer")
 hookimpl = pluggy.HookimplMarker("retrainer")
@@ -222,6 +223,23 @@ class AlgorithmHooks:
         without: frozenset[str],
     ) -> CostEstimate:
         """Return the most that `predict` with these arguments should cost, without the network. Optional."""
+
+    @hookspec(firstresult=True)
+    def likelihood(
+        self, model: Any, posts: pd.DataFrame, origins: Origins, texts: Sequence[str], config: BaseModel
+    ) -> Likelihoods:
+        """Return how likely each text is as the next post after its origin, using no later post. Content, optional.
+
+        The probabilities of all texts from one origin must sum to at most 1. Must be deterministic and free of charge.
+
+        :param model: what `load` returned.
+        :param posts: all posts in order. The likelihood of text i may use `posts.iloc[: origins.position[i] + 1]` and
+            nothing else.
+        :param origins: n origins, as in `predict`. Several texts may have the same origin; they are next to each other.
+        :param texts: n texts, the actual posts of these or of later origins; never empty.
+        :param config: the options that the model was trained with.
+        :return: n log-likelihoods in nats, and the number of tokens of each text, which must not depend on the origin.
+        """
 
     @hookspec(firstresult=True)
     def score(self, forecasts: Any, targets: Any, model_type: ModelTypeName) -> Mapping[str, float]:

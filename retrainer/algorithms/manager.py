@@ -43,6 +43,7 @@ from retrainer.errors import AlgorithmError, ConfigError, RetrainerError, Unknow
 from retrainer.files import private_folder
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     import numpy as np
@@ -53,6 +54,7 @@ if TYPE_CHECKING:
 
     from retrainer.model_types import ModelTypeName
     from retrainer.model_types.base import Origins
+    from retrainer.model_types.likelihood import Likelihoods
 
 MODEL_FILE = "model.json"
 MANIFEST_FILE = "manifest.json"  # written by the registry beside the model's files
@@ -304,6 +306,22 @@ class LoadedAlgorithm:
             return validate_simulation(hours, horizon_hours, max_posts, paths)
         except (ValueError, TypeError) as error:
             self._fail("simulate", f"returned {error}", error)
+
+    def likelihood(
+        self, model: Any, posts: pd.DataFrame, origins: Origins, texts: Sequence[str], config: BaseModel
+    ) -> Likelihoods | None:
+        """Return the log-likelihood of each text as the next post after its origin; None if the plugin has none."""
+        from retrainer.model_types.likelihood import validate_likelihoods  # noqa: PLC0415  numpy is slow to import
+
+        if "likelihood" not in self.hook_names:
+            return None
+        answer = self._call(
+            "likelihood", model=model, posts=posts.copy(), origins=origins.copy(), texts=list(texts), config=config
+        )
+        try:
+            return validate_likelihoods(answer, len(origins))
+        except (ValueError, TypeError) as error:
+            self._fail("likelihood", f"returned {error}", error)
 
     def score(self, forecasts: Any, targets: Any, model_type: ModelTypeName) -> dict[str, float]:
         """Return the plugin's own metrics; empty if it has none."""

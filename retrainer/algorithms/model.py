@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import numpy as np
     import pandas as pd
     from numpy.typing import NDArray
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
     from retrainer.algorithms.manager import LoadedAlgorithm
     from retrainer.model_types import ModelTypeName
     from retrainer.model_types.base import Origins
+    from retrainer.model_types.likelihood import Likelihoods
 
 
 NOT_DETERMINISTIC = "is not deterministic: seed all randomness, and change neither model nor options in predict"
@@ -51,6 +54,10 @@ class TrainedModel:
             without: the names of the parts of the context to leave out.
         """
         return self.algorithm.predict(self.model, posts, origins, self.options, self.model_type, budget, without)
+
+    def likelihood(self, posts: pd.DataFrame, origins: Origins, texts: Sequence[str]) -> Likelihoods | None:
+        """Return the log-likelihood of each text as the next post after its origin; None if the algorithm has none."""
+        return self.algorithm.likelihood(self.model, posts, origins, texts, self.options)
 
     def simulate(
         self, posts: pd.DataFrame, origins: Origins, *, horizon_hours: float, max_posts: int, paths: int, seed: int = 0

@@ -30,13 +30,14 @@ from retrainer.model_types.timing import LEVELS
 from retrainer.posts.sample import sample_posts
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from numpy.typing import NDArray
     from pydantic import BaseModel
 
     from retrainer.model_types import ModelTypeName
     from retrainer.model_types.base import ModelType
+    from retrainer.model_types.likelihood import Likelihoods
 
 ORIGINS = 6  # right after a post; for timing as many more in the middle of the gaps that follow
 TRAINING_SHARE = 0.8
@@ -52,6 +53,10 @@ CONDITIONING_TOLERANCE = 0.03
 SIMULATED_PATHS = 400
 # In probability: a share of independent futures is this far off once in a thousand times, one of stratified ones never.
 SIMULATION_TOLERANCE = 0.1
+
+# Of log-likelihoods, relative and in nats: a network computes the same text in another batch slightly differently.
+LIKELIHOOD_TOLERANCE = 1e-3
+SHORT_TEXTS = tuple("abcdefghijklmnopqrstuvwxyz0123456789!?")  # probable ones, whose probabilities must not exceed 1
 
 RANDOM_TRIALS = 20  # of a search space
 
@@ -93,6 +98,12 @@ class _Case:
         return self.algorithm.simulate(
             self.model, posts, origin, self.options, horizon_hours=1e4, max_posts=max_posts, paths=paths, seed=0
         )
+
+    def likelihood(self, posts: pd.DataFrame, origins: Origins, texts: Sequence[str]) -> Likelihoods:
+        likelihoods = self.algorithm.likelihood(self.model, posts, origins, texts, self.options)
+        if likelihoods is None:
+            raise ConformanceError(f"{self.label}: it has no hook likelihood")
+        return likelihoods
 
     def require_equal(self, one: Any, other: Any, problem: str) -> None:
         if not self.definition.are_equal(one, other):
@@ -364,6 +375,48 @@ def check_simulations_agree_with_forecasts(case: _Case) -> None:
             )
 
 
+def check_likelihoods_are_probabilities(case: _Case) -> None:
+    """`likelihood`, if implemented, is repeatable, blind to later posts, and sums to at most 1 over different texts."""
+    if case.model_type != "content" or "likelihood" not in case.algorithm.hook_names:
+        return
+    following = [str(text) for text in case.posts["content"].iloc[case.origins.position + 1]]
+    for index in range(len(case.origins)):
+        position = int(case.origins.position[index])
+        origins = case.origins[np.full(len(following), index)]
+        first = case.likelihood(case.posts, origins, following)
+        if not np.array_equal(first.nats, case.likelihood(case.posts, origins, following).nats):
+            raise ConformanceError(f"{case.label}: its likelihood {NOT_DETERMINISTIC}")
+        for what, posts in (
+            ("with later posts", _change_posts_after(case.posts, position)),
+            ("when later posts are removed", case.posts.iloc[: position + 1]),
+        ):
+            _require_close(case, first, case.likelihood(posts, origins, following), index, what)
+    together = case.likelihood(case.posts, case.origins, following)
+    for index, text in enumerate(following):
+        alone = case.likelihood(case.posts, case.origins[[index]], [text])
+        _require_close(case, _nth(together, index), alone, index, "when it is asked for alone")
+    elsewhere = case.likelihood(case.posts, case.origins[::-1], following)
+    if not np.array_equal(together.tokens, elsewhere.tokens):
+        raise ConformanceError(f"{case.label}: the number of tokens of a text depends on the origin")
+    for index in (0, len(case.origins) - 1):
+        origins = case.origins[np.full(len(SHORT_TEXTS), index)]
+        total = float(np.exp(case.likelihood(case.posts, origins, SHORT_TEXTS).nats).sum())
+        if total > 1 + LIKELIHOOD_TOLERANCE:
+            raise ConformanceError(
+                f"{case.label}: the probabilities of {len(SHORT_TEXTS)} different texts {case.describe_origin(index)} "
+                f"sum to {total:.3g}"
+            )
+
+
+def _require_close(case: _Case, one: Likelihoods, other: Likelihoods, index: int, what: str) -> None:
+    if not np.allclose(one.nats, other.nats, rtol=LIKELIHOOD_TOLERANCE, atol=LIKELIHOOD_TOLERANCE):
+        raise ConformanceError(f"{case.label}: the likelihood {case.describe_origin(index)} changes {what}")
+
+
+def _nth(likelihoods: Likelihoods, index: int) -> Likelihoods:
+    return replace(likelihoods, nats=likelihoods.nats[[index]], tokens=likelihoods.tokens[[index]])
+
+
 def check_explanations_are_deterministic(case: _Case) -> None:
     """`explain`, if implemented, returns the same importances for the same model."""
     first = case.algorithm.explain(case.model, case.options, case.model_type)
@@ -430,6 +483,7 @@ CHECKS: tuple[Callable[[_Case], None], ...] = (
     check_long_silences_are_handled,
     check_forecasts_shift_with_the_posts,
     check_simulations_agree_with_forecasts,
+    check_likelihoods_are_probabilities,
     check_explanations_are_deterministic,
     check_parts_of_the_context_can_be_left_out,
     check_the_search_space_is_valid,

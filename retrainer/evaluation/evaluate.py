@@ -10,6 +10,7 @@ import numpy as np
 
 from retrainer.errors import AlgorithmError
 from retrainer.evaluation import lookahead
+from retrainer.evaluation.likelihood import add_likelihoods
 from retrainer.model_types import get_model_type
 from retrainer.model_types.embeddings import load_semantic_model
 
@@ -123,6 +124,7 @@ def evaluate(
     *,
     budget: Budget | None = None,
     check_lookahead: Callable[[TrainedModel, pd.DataFrame, Origins, Any, Any], None] | None = None,
+    with_likelihood: bool = True,
 ) -> Evaluation:
     """Forecast from each origin of the window, with the model and with the naive reference.
 
@@ -136,6 +138,7 @@ def evaluate(
         window: what to forecast, and from where.
         budget: of paid calls; None for a budget of its own.
         check_lookahead: see `lookahead`, the default.
+        with_likelihood: whether to ask for the likelihood of the posts, which decides nothing.
 
     Raises:
         AlgorithmError: a hook failed, too few forecasts can be scored, the model looks into the future, or it is not
@@ -156,6 +159,8 @@ def evaluate(
             f"only {scored.sum()} of {len(origins)} forecasts of '{model.algorithm.name}' can be scored: "
             f"at least {MIN_SCORED_SHARE:.0%} are required"
         )
+    if with_likelihood and model.model_type == "content":
+        forecasts = add_likelihoods(model, posts, origins, forecasts, targets)
     # A single post has no gap to learn from; two do, and the second one is where the window starts.
     naive_forecasts = fit_naive(posts.iloc[: max(window.first_row, 2)]).predict(posts, origins)
     return Evaluation(

@@ -12,6 +12,7 @@ import numpy as np
 
 from retrainer.errors import InsufficientData
 from retrainer.model_types.base import Metric, ModelType, Origins, StoredForecasts, quarters_of_day
+from retrainer.model_types.likelihood import PostLikelihood, likelihood_metrics, parse_post_likelihood
 from retrainer.model_types.similarity import matching_scores, similarity_rows
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ class ContentForecast:
         retries: the number of retries.
         agreement: of the samples from which the text was chosen, 0 to 1, by `agreement`; None without samples. It does
             not say how well the text will score.
+        likelihood: of the actual post, by the hook `likelihood`. Evaluations add it; a plugin leaves it None.
     """
 
     text: str | None
@@ -53,6 +55,7 @@ class ContentForecast:
     latency_seconds: float = 0.0
     retries: int = 0
     agreement: float | None = None
+    likelihood: PostLikelihood | None = None
 
 
 ContentForecasts = list[ContentForecast]
@@ -151,6 +154,19 @@ class Content(ModelType[ContentForecasts, ContentTargets]):
             "how often its own post is more similar than another; 0.5 for a constant",
             best=1,
         ),
+        Metric(
+            "likelihood_lift",
+            "Likelihood lift",
+            "number",
+            "nats a token by which a post is more likely from its own origin than from earlier ones; 0 for a constant",
+        ),
+        Metric(
+            "nats_per_token",
+            "Nats a token",
+            "number",
+            "how unlikely the posts were, lower is better; comparable between models with the same tokens",
+            best=0,
+        ),
         Metric("copy_rate", "Copies", "share", "forecasts that repeat an earlier post"),
         Metric("distinct_share", "Distinct", "share", "different texts among the forecasts"),
         Metric(
@@ -241,7 +257,7 @@ class Content(ModelType[ContentForecasts, ContentTargets]):
         """Return length similarity, word overlap, their mean (the overall score), and metrics that decide nothing.
 
         The latter are lift and rank AUC (see `MatchingScores`), the shares of copies (if the positions are known) and
-        of distinct texts, BLEU and chrF.
+        of distinct texts, nats a token and likelihood lift (if the likelihoods are known), BLEU and chrF.
         """
         means = self.score_components(forecasts, targets).mean(axis=0)
         texts = [forecast.text or "" for forecast in forecasts]
@@ -256,6 +272,9 @@ class Content(ModelType[ContentForecasts, ContentTargets]):
         if targets.positions is not None:
             metrics["copy_rate"] = sum(targets.find_copies(forecasts)) / len(forecasts)
         metrics["distinct_share"] = len({normalize_text(text) for text in texts}) / len(texts)
+        likelihoods = [forecast.likelihood for forecast in forecasts if forecast.likelihood is not None]
+        if len(likelihoods) == len(forecasts):
+            metrics |= likelihood_metrics(likelihoods)
         return {**metrics, **bleu_and_chrf(texts, targets.texts)}
 
     def count_outcomes(self, forecasts: ContentForecasts) -> dict[str, float]:
@@ -321,7 +340,13 @@ class Content(ModelType[ContentForecasts, ContentTargets]):
         has_copies = all("position" in row for row in rows)
         return StoredForecasts(
             # A file from an earlier release lacks some of the fields.
-            forecasts=[ContentForecast(**{key: row[key] for key in fields if key in row}) for row in rows],
+            forecasts=[
+                ContentForecast(
+                    **{key: row[key] for key in fields if key in row and key != "likelihood"},
+                    likelihood=parse_post_likelihood(row.get("likelihood")),
+                )
+                for row in rows
+            ],
             targets=ContentTargets(
                 texts=[row["actual"] for row in rows],
                 positions=[row["position"] for row in rows] if has_copies else None,

@@ -28,7 +28,7 @@ from retrainer.replay.store import CachedResult, pack_files, pack_forecasts, unp
 from retrainer.runtime import FrozenStopwatch, Runtime
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     import pandas as pd
     from pydantic import BaseModel
@@ -204,6 +204,16 @@ class CachedAlgorithm(LoadedAlgorithm):
         times = (origins.time.astype("datetime64[us]").tobytes(), origins.position.tobytes(), target_time)
         key = _hash("predict", *self.identity(config, model_type), model.key, digest, *times, *sorted(without))
         return unpack_forecasts(self.cache.get_or_compute(key, lambda: pack_forecasts(compute())), model_type)
+
+    def likelihood(
+        self,
+        model: Any,
+        posts: pd.DataFrame,
+        origins: Origins,
+        texts: Sequence[str],
+        config: BaseModel,
+    ) -> None:
+        """Return None: the likelihood of posts decides nothing, and a replay shows only what decides."""
 
     def _call(self, hook: str, **arguments: Any) -> Any:
         """Call a hook with the plugin's own model."""

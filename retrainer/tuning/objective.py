@@ -124,7 +124,15 @@ def evaluate_on_fold(
         files = {name: (Path(folder) / name).read_bytes() for name in algorithm.save(trained, Path(folder))}
     model = TrainedModel(algorithm, options, algorithm.load(files), plan.model_type)
     fit_naive = partial(train_naive_model, runtime, plan.model_type)
-    return evaluate(model, fit_naive, fold.posts, fold.window, budget=budget, check_lookahead=runtime.check_lookahead)
+    return evaluate(
+        model,
+        fit_naive,
+        fold.posts,
+        fold.window,
+        budget=budget,
+        check_lookahead=runtime.check_lookahead,
+        with_likelihood=False,
+    )
 
 
 def mean_and_error(values: list[float]) -> tuple[float, float | None]:
