@@ -14,7 +14,7 @@ from retrainer.live.ab_tests import LEVEL, MAX_POSTS
 from retrainer.live.review import review
 from retrainer.model_types.timing import INTERVAL_LEVEL
 from retrainer.notify import open_runtime
-from retrainer.pipeline import comparing, evaluations, forecast, run
+from retrainer.pipeline import comparing, evaluations, explaining, forecast, run
 from retrainer.pipeline.recovery import recover
 from retrainer.pipeline.stale_posts import find_stale_posts, report_stale_posts
 from retrainer.tuning.settings_changes import write_changes
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from retrainer.pipeline.forecast import NextPost
     from retrainer.pipeline.results import RunResult
     from retrainer.project import Project
-    from retrainer.registry.tables import TrainingRun
+    from retrainer.registry.tables import ModelExplanation, TrainingRun
     from retrainer.tuning.plan import MetricName
     from retrainer.tuning.results import TuningResult
 
@@ -155,6 +155,35 @@ def evaluate(
     project, found = project.find_version(version, stream)
     with open_runtime(project, os.environ) as runtime:
         return evaluations.evaluate_version(project, runtime, found.version_id, datetime.now(UTC), origin)
+
+
+def explain(
+    project: Project,
+    version: str,
+    *,
+    stream: str | None = None,
+    max_cost: float | None = None,
+    posts: int | None = None,
+) -> ModelExplanation:
+    """Measure what the forecasts of a version depend on, like `retrainer explain`.
+
+    Args:
+        project: the project.
+        version: as in `evaluate`.
+        stream: as in `evaluate`.
+        max_cost: what paid forecasts may cost, in US dollars; required if there are any.
+        posts: how many to forecast; None for 100 of timing and 20 of content.
+
+    Returns:
+        The explanation. Its `problem` says why parts of it are missing, if any are.
+
+    Raises:
+        RetrainerError: nothing could be measured.
+    """
+    project, found = project.find_version(version, stream)
+    with open_runtime(project, os.environ) as runtime:
+        now = datetime.now(UTC)
+        return explaining.explain_version(project, runtime, found, now, max_cost=max_cost, max_posts=posts)
 
 
 def compare(

@@ -70,12 +70,16 @@ class Runtime:
     check_lookahead: Callable[[TrainedModel, pd.DataFrame, Origins, Any, Any], None] | None = None
 
     @contextmanager
-    def open_budget(self, *shared: SharedBudget) -> Iterator[Budget]:
+    def open_budget(self, *shared: SharedBudget, limit_usd: float | None = None) -> Iterator[Budget]:
         """Open the budget of a run, an evaluation or a comparison, within shared budgets besides that of the fleet.
 
         Its answers are deleted at the end, and kept if the block fails.
+
+        Args:
+            shared: other budgets.
+            limit_usd: what its calls may cost; None for no limit of its own.
         """
         of_fleet = () if self.shared_budget is None else (self.shared_budget,)
-        budget = Budget(AnswerCache(self.answers_dir), shared=(*of_fleet, *shared))
+        budget = Budget(AnswerCache(self.answers_dir), shared=(*of_fleet, *shared), limit_usd=limit_usd)
         yield budget
         budget.answers.clear_used()

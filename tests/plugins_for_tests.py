@@ -36,6 +36,39 @@ def predict(model, posts, origins):
 {hooks}
 """
 
+# Each word, and the end, has half of its probability from the posts known at the origin, the last few of them, and half
+# of 1 / 1000 from a vocabulary of a thousand words.
+_WORDS_OF_THE_LAST_POSTS = """\
+import numpy as np
+from retrainer.algorithms import Algorithm, ContentForecast, Likelihoods, hookimpl
+
+@hookimpl
+def algorithm():
+    return Algorithm(name="{name}", model_types=("content",), summary="Words of the last posts.")
+
+@hookimpl
+def train(posts):
+    return {{}}
+
+@hookimpl
+def predict(model, posts, origins):
+    return [ContentForecast({text}) for position in origins.position]
+
+@hookimpl
+def likelihood(model, posts, origins, texts):
+    nats = [log_likelihood(posts, position, text) for position, text in zip(origins.position, texts, strict=True)]
+    return Likelihoods(np.array(nats), np.array([len(words(text)) for text in texts]))
+
+def words(text):
+    return [*text.split(), "<end>"]
+
+def log_likelihood(posts, position, text):
+    last = posts["content"].iloc[position + 1 + {shift} - {known} : position + 1 + {shift}]
+    known = [word for post in last for word in words(post)]
+    shares = [known.count(word) / len(known) if known else 0 for word in words(text)]
+    return float(np.log([0.5 * share + 0.5 / 1000 for share in shares]).sum())
+"""
+
 _OBSERVER = """\
 from retrainer.algorithms import hookimpl
 
@@ -73,6 +106,20 @@ def timing_algorithm(
         wait=wait,
         hooks=textwrap.dedent(hooks),
     )
+
+
+def content_algorithm(
+    name: str, *, known: int = 3, text: str = "posts['content'].iloc[position]", shift: int = 0
+) -> str:
+    """Return the code of a content algorithm that says how likely texts are.
+
+    Args:
+        name: the algorithm's name.
+        known: the number of last posts that the likelihood depends on; 0 for a likelihood that ignores the context.
+        text: an expression of the forecast; it may use `posts` and `position`. By default, the previous post.
+        shift: by how many posts the likelihood looks into the future.
+    """
+    return _WORDS_OF_THE_LAST_POSTS.format(name=name, known=known, text=text, shift=shift)
 
 
 @dataclass(frozen=True)

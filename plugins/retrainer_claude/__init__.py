@@ -152,7 +152,7 @@ def context_parts(model: dict[str, Any], config: ClaudeOptions) -> list[ContextP
         ContextPart("examples", "the examples") if model["examples"] else None,
         ContextPart("last_posts", "the last posts") if config.recent_posts else None,
         ContextPart("moment", "the moment of the post"),
-        ContextPart("style", "the facts about the style"),
+        ContextPart("style", "the style facts"),
     ]
     return [part for part in parts if part]
 

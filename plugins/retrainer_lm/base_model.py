@@ -6,7 +6,7 @@ import hashlib
 import json
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
@@ -16,6 +16,8 @@ from retrainer.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    import torch
 
     from retrainer_lm import LmOptions
 
@@ -143,7 +145,7 @@ def load_tokenizer(base: Base) -> Any:
     from transformers import AutoTokenizer  # noqa: PLC0415  slow to import
 
     try:
-        with _quiet():
+        with quiet():
             tokenizer = AutoTokenizer.from_pretrained(base.folder, **_from_file(base), local_files_only=True)
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise ConfigError(f"base: cannot read the tokenizer of '{base.identity}': {error}") from error
@@ -152,21 +154,20 @@ def load_tokenizer(base: Base) -> Any:
     return tokenizer
 
 
-def load_network(base: Base) -> Any:
-    """Return the network of a base model in single precision, on the processor.
+def load_network(base: Base, dtype: torch.dtype) -> Any:
+    """Return the network of a base model, on the processor.
 
     Raises:
         ConfigError: it is not a causal language model of a known architecture.
     """
-    import torch  # noqa: PLC0415  slow to import
-    from transformers import AutoModelForCausalLM, GgufConfig  # noqa: PLC0415
+    from transformers import AutoModelForCausalLM, GgufConfig  # noqa: PLC0415  slow to import
 
     # A GGUF model stays packed by default, and packed weights cannot be trained on.
     packed = {} if base.gguf_file is None else {"quantization_config": GgufConfig(dequantize=True)}
     try:
-        with _quiet():
+        with quiet():
             network = AutoModelForCausalLM.from_pretrained(
-                base.folder, **_from_file(base), **packed, dtype=torch.float32, local_files_only=True
+                base.folder, **_from_file(base), **packed, dtype=dtype, local_files_only=True
             )
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise ConfigError(f"base: cannot load '{base.identity}': {error}") from error
@@ -193,7 +194,7 @@ def with_adapter(network: Any, rank: int) -> Any:
         layers_to_transform=list(range(layers // 3, layers)),
         task_type="CAUSAL_LM",
     )
-    with _quiet():
+    with quiet():
         return get_peft_model(network, config)
 
 
@@ -202,19 +203,23 @@ def _from_file(base: Base) -> dict[str, Any]:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Silence the progress bars and warnings of transformers."""
     import warnings  # noqa: PLC0415
 
+    from transformers import modeling_gguf_pytorch_utils as gguf_reader  # noqa: PLC0415
     from transformers.utils import logging  # noqa: PLC0415
 
+    bar = gguf_reader.tqdm  # which the setting of transformers does not reach
     level, shown = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()
     logging.disable_progress_bar()
+    gguf_reader.tqdm = partial(bar, disable=True)
     try:
         with warnings.catch_warnings(action="ignore"):
             yield
     finally:
+        gguf_reader.tqdm = bar
         logging.set_verbosity(level)
         if shown:
             logging.enable_progress_bar()

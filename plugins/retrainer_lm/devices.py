@@ -20,6 +20,15 @@ def choose_device() -> str:
     return "mps" if torch.backends.mps.is_available() else "cpu"
 
 
+def choose_dtype(device: str) -> torch.dtype:
+    """Return bfloat16 where the device multiplies it natively, which is twice as fast, else float32."""
+    if device == "cpu":
+        return torch.bfloat16 if torch.cpu.get_capabilities().get("avx512_bf16") else torch.float32
+    if device == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False):
+        return torch.bfloat16
+    return torch.float32
+
+
 @contextmanager
 def deterministic() -> Iterator[None]:
     """Compute in one thread, which on busy cores is also faster, and by algorithms that give the same each time.

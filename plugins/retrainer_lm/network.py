@@ -6,10 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from peft import set_peft_model_state_dict
+from transformers import DynamicCache
 
 from retrainer.errors import ArtifactError
-from retrainer_lm import base_model
-from retrainer_lm.devices import choose_device
+from retrainer_lm import base_model, shared_prompt
+from retrainer_lm.devices import choose_device, choose_dtype
+from retrainer_lm.packed import pack
 from retrainer_lm.storage import FORMAT
 
 if TYPE_CHECKING:
@@ -34,7 +36,7 @@ class Network:
         self.tokenizer = tokenizer
         self.device = device
 
-    @torch.no_grad()  # type: ignore[untyped-decorator]
+    @torch.inference_mode()  # type: ignore[untyped-decorator]
     def sample(self, prompt: Sequence[int], count: int, max_tokens: int, seed: int) -> list[str]:
         """Return `count` texts drawn from the distribution of what follows a prompt.
 
@@ -42,16 +44,15 @@ class Network:
         """
         random = torch.Generator().manual_seed(seed)
         end = self.tokenizer.eos_token_id
-        read = self._network(torch.tensor([list(prompt)], device=self.device), use_cache=True)
-        cache = read.cache
-        cache.batch_repeat_interleave(count)
+        read = self._network(torch.tensor([list(prompt)], device=self.device), use_cache=True, logits_to_keep=1)
         logits = read.logits[:, -1].expand(count, -1)
+        cache = DynamicCache()
         texts: list[list[int]] = [[] for _ in range(count)]
         open_texts = list(range(count))
-        for _ in range(max_tokens):
-            best, tokens = torch.topk(logits.float().cpu(), min(_TOP_TOKENS, logits.shape[-1]))
-            drawn = torch.multinomial(torch.softmax(best, dim=-1), 1, generator=random)
-            chosen = tokens.gather(1, drawn)[:, 0].tolist()
+        for position in range(len(prompt), len(prompt) + max_tokens):
+            best, tokens = torch.topk(logits, min(_TOP_TOKENS, logits.shape[-1]))
+            drawn = torch.multinomial(torch.softmax(best.float().cpu(), dim=-1), 1, generator=random)
+            chosen = tokens.cpu().gather(1, drawn)[:, 0].tolist()
             going_on = [number for number, token in enumerate(chosen) if token != end]
             for number in going_on:
                 texts[open_texts[number]].append(chosen[number])
@@ -61,7 +62,10 @@ class Network:
                 cache.batch_select_indices(torch.tensor(going_on, device=self.device))
                 open_texts = [open_texts[number] for number in going_on]
             ids = torch.tensor([[chosen[number]] for number in going_on], device=self.device)
-            logits = self._network(ids, cache=cache, use_cache=True).logits[:, -1]
+            positions = torch.tensor([[position]], device=self.device)
+            logits = self._network(ids, cache=cache, use_cache=True, position_ids=positions, prompt=read.cache).logits[
+                :, -1
+            ]
         return [str(self.tokenizer.decode(ids, skip_special_tokens=True)).strip() for ids in texts]
 
     @torch.no_grad()  # type: ignore[untyped-decorator]
@@ -105,6 +109,11 @@ def _load(model: LanguageModel, base: base_model.Base) -> Network:
     if base_model.describe_tokenizer(tokenizer) != model.description["tokenizer"]:
         raise ArtifactError(f"the tokenizer of '{base.identity}' has changed", hint="Train a new version")
     device = choose_device()
-    network = base_model.with_adapter(base_model.load_network(base), model.description["rank"])
+    network = base_model.with_adapter(base_model.load_network(base, torch.float32), model.description["rank"])
     set_peft_model_state_dict(network, {name: torch.from_numpy(part) for name, part in model.weights.items()})
-    return Network(network.merge_and_unload().to(device).eval(), tokenizer, device)
+    dtype = choose_dtype(device)
+    merged = network.merge_and_unload().to(device, dtype).eval()
+    if device == "cpu" and dtype == torch.bfloat16:
+        pack(merged)
+    merged.set_attn_implementation(shared_prompt.NAME)
+    return Network(merged, tokenizer, device)

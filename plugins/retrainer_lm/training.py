@@ -71,7 +71,7 @@ def train_model(posts: pd.DataFrame, options: LmOptions) -> LanguageModel:
     device = choose_device()
     with deterministic():
         torch.manual_seed(options.seed)
-        network = base_model.with_adapter(base_model.load_network(base), options.rank).to(device)
+        network = base_model.with_adapter(base_model.load_network(base, torch.float32), options.rank).to(device)
         training = _Training(network, tokens, options, device)
         checkpoint = Checkpoint.of(posts, options, base.sha256)
         ended_by = training.run(checkpoint, started + 60 * options.max_train_minutes)
@@ -203,7 +203,8 @@ class _Training:
             epoch += 1
 
     def _weights(self) -> Weights:
-        state = get_peft_model_state_dict(self._network)
+        with base_model.quiet():  # a GGUF base model has no config.json
+            state = get_peft_model_state_dict(self._network)
         return {name: part.detach().float().cpu().numpy().copy() for name, part in state.items()}
 
     def _restore(self, progress: Progress, weights: Weights, best: Weights, optimizer: dict[str, Any]) -> None:

@@ -69,6 +69,10 @@ class AnswerCache:
             return
         self._used.add(path)
 
+    def keep_used(self) -> None:
+        """Do not delete the answers that were used so far: the work that they are for will be continued."""
+        self._used.clear()
+
     def clear_used(self) -> None:
         """Delete the answers that this run used, and those older than 30 days."""
         if self._folder is None:

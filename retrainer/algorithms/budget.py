@@ -28,6 +28,7 @@ class Budget:
         cost_usd: the cost of all answers; a call whose answer was lost counts at its estimate.
         reserved_usd: the estimated cost of the calls in flight.
         shared: budgets that other processes use too, such as that of all runs of a fleet; each call must fit in all.
+        limit_usd: what all calls may cost; None for no limit of its own.
         exceeded: why a call was not made, the last time that one was not; empty if all were.
         exceeded_shared: whether that was since a shared budget is used up.
     """
@@ -40,6 +41,7 @@ class Budget:
     cost_usd: float = 0.0
     reserved_usd: float = 0.0
     shared: tuple[SharedBudget, ...] = ()
+    limit_usd: float | None = None
     exceeded: str = ""
     exceeded_shared: bool = False
 
@@ -54,6 +56,11 @@ class Budget:
         if max_cost is not None and self.cost_usd + self.reserved_usd + estimate_usd > max_cost:
             self._refuse(
                 f"one more call could raise the cost above ${max_cost:g} (max_cost): ${self.cost_usd:.4f} is spent"
+            )
+        if self.limit_usd is not None and self.cost_usd + self.reserved_usd + estimate_usd > self.limit_usd:
+            self._refuse(
+                f"one more call could raise the cost above ${self.limit_usd:g} (--max-cost): ${self.cost_usd:.4f} is "
+                "spent"
             )
         for number, shared in enumerate(self.shared):
             if not shared.reserve(estimate_usd):

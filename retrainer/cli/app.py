@@ -44,6 +44,7 @@ SET_UP = "Setup"
 COMMANDS = {
     "train": _Command("train", RETRAIN, "Train a new version and promote it if it is better."),
     "evaluate": _Command("evaluate", RETRAIN, "Score a version on posts later than its training data."),
+    "explain": _Command("explain", RETRAIN, "Measure what the forecasts of a version depend on."),
     "promote": _Command("versions", RETRAIN, "Promote a version to production."),
     "rollback": _Command("versions", RETRAIN, "Undo the latest promotion of a model type."),
     "compare": _Command("evaluate", RETRAIN, "Score two versions on the same posts."),

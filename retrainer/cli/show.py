@@ -119,7 +119,7 @@ def show(
 ) -> None:
     """Show one version: training, scores, decisions.
 
-    Also which features its forecasts depend on most. With the ID of a run, show the run.
+    Also which features its forecasts depend on most, and what `explain` found. With the ID of a run, show the run.
 
     Example: retrainer show timing@production
     """
@@ -132,8 +132,9 @@ def show(
             entries = project.registry.version_history(found.version_id)
             importance = loading.feature_importance(project, runtime, found) or []
             scored = project.registry.list_scored_versions([found.version_id])
+            explanation = project.registry.get_explanation(found.version_id)
             live = summary.score_versions(scored).get(found.version_id) if scored else None
-            drawn = [] if plot is None else _draw_version(project, found, evaluations, importance)
+            drawn = [] if plot is None else _draw_version(project, found, evaluations, importance, explanation)
             if as_json:
                 evaluated = [(row, loading.load_reliability(project, found, row) or []) for row in evaluations]
     if isinstance(found, registry_tables.TrainingRun):
@@ -142,9 +143,10 @@ def show(
         else:
             tables.show_run(found, with_stream=several)
     elif as_json:
-        console.document(documents.versions.VersionLifeDocument.from_rows(found, evaluated, entries, importance, live))
+        life = documents.versions.VersionLifeDocument
+        console.document(life.from_rows(found, evaluated, entries, importance, live, explanation))
     else:
-        tables.show_version(found, evaluations, entries, importance, live, with_stream=several)
+        tables.show_version(found, evaluations, entries, importance, live, explanation, with_stream=several)
     if plot is not None:
         if isinstance(found, registry_tables.TrainingRun):
             raise UsageError("--plot requires a version, not a run", hint="Choose the version of the run")
@@ -156,12 +158,13 @@ def _draw_version(
     version: registry_tables.ModelVersion,
     evaluations: Sequence[registry_tables.ModelEvaluation],
     importance: Sequence[Importance],
+    explanation: registry_tables.ModelExplanation | None,
 ) -> list[Chart | None]:
-    """Return the charts of a version: of its latest evaluation, and of the feature importance."""
+    """Return the charts of a version: of its latest evaluation, and of what its forecasts depend on."""
     from retrainer.render.charts import importance as importance_charts  # noqa: PLC0415  imports numpy
     from retrainer.render.charts import results  # noqa: PLC0415
 
-    charts = [importance_charts.bars(importance)]
+    charts: list[Chart | None] = [importance_charts.bars(importance), *importance_charts.parts(explanation)]
     if not evaluations:
         return charts
     latest = evaluations[0]

@@ -155,6 +155,27 @@ def bootstrap_comparison(
     )
 
 
+def difference_interval(
+    a: Floats, b: Floats, overall: Callable[[Floats], Floats]
+) -> tuple[float, tuple[float, float] | None]:
+    """Return how much higher b scores than a, and its 95% interval, resampled and widened as in `bootstrap_comparison`.
+
+    Args:
+        a: (n, k) contributions of each post, in order of time.
+        b: (n, k) contributions to b's score, on the same posts.
+        overall: maps means (…, k) to scores (…).
+
+    Returns:
+        The difference, and the interval; None for fewer than two posts.
+    """
+    difference = float(overall(b.mean(axis=0)) - overall(a.mean(axis=0)))
+    if len(a) < 2:  # noqa: PLR2004
+        return difference, None
+    resamples = resample_improvement(a, b, overall)
+    low, high = np.quantile(resamples.differences, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return difference, (float(low), float(high))
+
+
 def score_interval(
     figures: Floats, overall: Callable[[Floats], Floats], *, length: int | None = None
 ) -> tuple[float, float] | None:

@@ -52,6 +52,32 @@ def matching_scores(rows: Iterable[Floats]) -> MatchingScores:
     return MatchingScores(lift=(own - other) / count, rank_auc=share / count)
 
 
+def lift_contributions(rows: Iterable[Floats]) -> Floats:
+    """Return (n,) what each post contributes to the lift, whose mean is the lift.
+
+    Lift is a U-statistic, so that a post counts as a forecast and as a post that other forecasts are compared with. The
+    contribution of post i is s(i, i) − r(i) − c(i) + m: with r(i) the mean similarity of forecast i to the other posts,
+    c(i) that of the other forecasts to post i, and m that of all mismatched pairs. Resampling these gives the
+    uncertainty of the lift to first order (the projection of Hoeffding 1948, "A class of statistics with asymptotically
+    normal distribution").
+
+    Args:
+        rows: as in `matching_scores`. A single forecast has no lift: 0.
+    """
+    own, of_forecast = [], []
+    of_post: Floats = np.zeros(0)
+    for index, row in enumerate(rows):
+        own.append(row[index])
+        of_forecast.append(row.sum())
+        of_post = of_post + row if index else row
+    count = len(own)
+    if count <= 1:
+        return np.zeros(count)
+    forecasts, posts = ((np.array(sums) - own) / (count - 1) for sums in (of_forecast, of_post))
+    contributions: Floats = np.array(own) - forecasts - posts + forecasts.mean()
+    return contributions
+
+
 def similarity_rows(forecasts: Sequence[str], posts: Sequence[str]) -> Iterator[Floats]:
     """Yield, for each of n forecasts, (m,) its similarity to all m posts; only one row is in memory.
 

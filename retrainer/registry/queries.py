@@ -11,7 +11,15 @@ from sqlalchemy import and_, func, select
 
 from retrainer.errors import ArtifactError, RetrainerError, RunInProgress, UnknownName
 from retrainer.registry.live_tables import ABTest
-from retrainer.registry.tables import POSTS_INDEX, POSTS_TABLE, Budget, ModelEvaluation, ModelVersion, TrainingRun
+from retrainer.registry.tables import (
+    POSTS_INDEX,
+    POSTS_TABLE,
+    Budget,
+    ModelEvaluation,
+    ModelExplanation,
+    ModelVersion,
+    TrainingRun,
+)
 
 if TYPE_CHECKING:
     from sqlalchemy import CTE, ColumnElement, FromClause, Insert, Inspector
@@ -112,7 +120,7 @@ def insert_new(dialect: str, table: FromClause) -> Insert:
 
 def new_id(
     session: Session,
-    table: type[ModelVersion | TrainingRun | ModelEvaluation | Budget | ABTest],
+    table: type[ModelVersion | TrainingRun | ModelEvaluation | ModelExplanation | Budget | ABTest],
     prefix: str,
     now: datetime,
     digits: int = 4,

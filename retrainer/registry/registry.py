@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import exists, func, inspect, select
 
 from retrainer.registry.ab_tests import ABTests
+from retrainer.registry.explanations import Explanations
 from retrainer.registry.live import Live
 from retrainer.registry.live_forecasts import LiveForecasts
 from retrainer.registry.names import Names
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from retrainer.registry.database import Database
 
 
-class Registry(Versions, Runs, Promotions, Retention, Live, LiveForecasts, ABTests, Names, Overviews):
+class Registry(Versions, Explanations, Runs, Promotions, Retention, Live, LiveForecasts, ABTests, Names, Overviews):
     """The registry of versions, runs and promotions, of one stream, several or all."""
 
     def __init__(self, database: Database, streams: tuple[str, ...] | None = (DEFAULT_STREAM,)) -> None:

@@ -285,6 +285,26 @@ class ModelEvaluation(Base):
     )
 
 
+class ModelExplanation(Base):
+    """What the forecasts of a version depend on, measured on a window of test posts; see `evaluation.explanation`."""
+
+    __tablename__ = f"{PREFIX}model_explanations"
+
+    explanation_id: Mapped[str] = mapped_column(String(200), primary_key=True)
+    model_version_id: Mapped[str] = mapped_column(ForeignKey(ModelVersion.version_id))
+    explained_at: Mapped[datetime]
+    method: Mapped[str] = mapped_column(String(20))
+    window: Mapped[dict[str, Any]]
+    num_predictions: Mapped[int]
+    metrics: Mapped[dict[str, Any]]  # of the forecasts with everything
+    parts: Mapped[list[Any]]
+    seed: Mapped[int | None] = mapped_column(BigInteger)
+    cost_usd: Mapped[float]
+    problem: Mapped[str] = mapped_column(Text)  # why parts are missing; empty if none are
+
+    __table_args__ = (Index("ix_retrainer_model_explanations_version", "model_version_id", "explained_at"),)
+
+
 class VersionFile(Base):
     """One file of a version: the manifest, the model's files, the forecasts of its evaluations."""
 

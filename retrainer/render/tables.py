@@ -17,6 +17,7 @@ from retrainer.render.cells import (
     format_stream,
     moment_heading,
 )
+from retrainer.render.explanations import show_explanation, show_importance
 from retrainer.render.ledger import describe_event, describe_reason, flatten_options
 from retrainer.render.scores import show_recorded_evaluation
 
@@ -30,7 +31,14 @@ if TYPE_CHECKING:
     from retrainer.model_types import ModelTypeName
     from retrainer.pipeline.retention import Prunable
     from retrainer.posts.store import PostsSummary
-    from retrainer.registry.tables import Hold, LedgerEntry, ModelEvaluation, ModelVersion, TrainingRun
+    from retrainer.registry.tables import (
+        Hold,
+        LedgerEntry,
+        ModelEvaluation,
+        ModelExplanation,
+        ModelVersion,
+        TrainingRun,
+    )
     from retrainer.render.documents.project import PluginDocument
 
 MAX_REJECTED_SHOWN = 10
@@ -223,13 +231,15 @@ def show_version(
     entries: Sequence[LedgerEntry],
     importance: Sequence[Importance],
     live: Score | None,
+    explanation: ModelExplanation | None = None,
     *,
     with_stream: bool = False,
 ) -> None:
-    """Print everything about a version: training, feature importance, scores, decisions.
+    """Print everything about a version: training, what its forecasts depend on, scores, decisions.
 
     Args:
         live: its score on live posts; None without any.
+        explanation: the latest; None without any.
     """
     options = ", ".join(f"{name}: {value}" for name, value in flatten_options(version.hyperparameters))
     state = f"{', in production' if version.is_production else ''}{', pinned' if version.pinned else ''}"
@@ -250,9 +260,9 @@ def show_version(
     ):
         console.paragraph(f"{label + ':':<10}{value}")
     console.text()
-    if importance:
-        rows = [(row.label, f"{row.value:.4g}", row.unit, row.note) for row in importance]
-        console.table(["Feature importance", "Value", "Unit", "Note"], rows, right=["Value"])
+    show_importance(importance)
+    if explanation is not None:
+        show_explanation(explanation)
     shown: list[Any] = []
     for evaluation in evaluations:
         result = (evaluation.window, evaluation.metrics, evaluation.baseline_metrics)

@@ -18,8 +18,9 @@ from retrainer.algorithms.testing import (
     check_algorithm,
     check_conditioning,
 )
-from retrainer.model_types.base import hours_between, utc_times
+from retrainer.model_types.base import Origins, hours_between, utc_times
 from retrainer.model_types.content import ContentForecast
+from retrainer.model_types.likelihood import Likelihoods
 from retrainer.model_types.timing import LEVELS, TimingForecasts
 from retrainer.pipeline.split import load_posts
 from tests.conftest import NOW
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
     from optuna.trial import BaseTrial
 
     from retrainer.model_types import ModelTypeName
-    from retrainer.model_types.base import Origins
     from retrainer.project import Project
 
 
@@ -433,6 +433,65 @@ def test_a_simulation_that_is_wrong_is_detected(simulate: Callable[..., Any], pr
     algorithm.simulate = hookimpl(simulate)
     with pytest.raises(ConformanceError, match=problem):
         check_algorithm(algorithm)
+
+
+def previous_post(posts: pd.DataFrame, origins: Origins) -> list[ContentForecast]:
+    return [ContentForecast(str(posts["content"].iloc[position])) for position in origins.position]
+
+
+def letters(posts: pd.DataFrame, origins: Origins, texts: list[str]) -> Likelihoods:
+    """Return the likelihoods of texts as letters: each has half of its probability from the post before."""
+    nats = []
+    for position, text in zip(origins.position, texts, strict=True):
+        known = str(posts["content"].iloc[position]) + "\0"
+        nats.append(sum(np.log(known.count(letter) / len(known) / 2 + 1 / 3e6) for letter in [*text, "\0"]))
+    return Likelihoods(np.array(nats), np.array([len(text) + 1 for text in texts]))
+
+
+def by_chance_of_texts(posts: pd.DataFrame, origins: Origins, texts: list[str]) -> Likelihoods:
+    honest = letters(posts, origins, texts)
+    return Likelihoods(honest.nats * np.random.default_rng().uniform(1, 2), honest.tokens)
+
+
+def of_the_post_itself(posts: pd.DataFrame, origins: Origins, texts: list[str]) -> Likelihoods:
+    return letters(posts, Origins(origins.time, np.minimum(origins.position + 1, len(posts) - 1)), texts)
+
+
+def of_all_texts_together(posts: pd.DataFrame, origins: Origins, texts: list[str]) -> Likelihoods:
+    return Likelihoods(letters(posts, origins, texts).nats / len(texts), np.full(len(texts), 3))
+
+
+def tokens_of_the_last_post(posts: pd.DataFrame, origins: Origins, texts: list[str]) -> Likelihoods:
+    return Likelihoods(letters(posts, origins, texts).nats, np.maximum(1, origins.position))
+
+
+def of_likeness(posts: pd.DataFrame, origins: Origins, texts: list[str]) -> Likelihoods:
+    """Return what looks like a log-likelihood and is none: it does not sum to 1."""
+    honest = letters(posts, origins, texts)
+    return Likelihoods(honest.nats / 100, honest.tokens)
+
+
+@pytest.mark.parametrize(
+    ("likelihood", "problem"),
+    [
+        (by_chance_of_texts, "its likelihood is not deterministic"),
+        (of_the_post_itself, "the likelihood at .* changes with later posts"),
+        (of_all_texts_together, "the likelihood at .* changes when it is asked for alone"),
+        (tokens_of_the_last_post, "the number of tokens of a text depends on the origin"),
+        (of_likeness, "the probabilities of 38 different texts at .* sum to [0-9.]+"),
+    ],
+)
+def test_a_likelihood_that_is_wrong_is_detected(likelihood: Callable[..., Any], problem: str) -> None:
+    algorithm = loaded(previous_post, model_type="content")
+    algorithm.likelihood = hookimpl(likelihood)
+    with pytest.raises(ConformanceError, match=problem):
+        check_algorithm(algorithm)
+
+
+def test_a_likelihood_of_letters_passes() -> None:
+    algorithm = loaded(previous_post, model_type="content")
+    algorithm.likelihood = hookimpl(letters)
+    check_algorithm(algorithm)
 
 
 def with_space(search_space: Callable[..., Any], config: type[BaseModel]) -> SimpleNamespace:

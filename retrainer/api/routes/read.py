@@ -91,10 +91,11 @@ async def version(state: State, version_id: VersionId, stream: VersionStream = N
         evaluations = [(row, state.cache.reliability(found, row)) for row in rows]
         entries = registry.version_history(found.version_id)
         importance = state.cache.importance(found)
+        explanation = registry.get_explanation(found.version_id)
         is_complete = importance is not None and all(reliability is not None for _, reliability in evaluations)
         scored = [(row, reliability or []) for row, reliability in evaluations]
         live = score_versions(registry.list_scored_versions([found.version_id])).get(found.version_id)
-        return document_body(VersionLifeDocument.from_rows(found, scored, entries, importance or [], live))
+        return document_body(VersionLifeDocument.from_rows(found, scored, entries, importance or [], live, explanation))
 
     key = ("version", version_id, stream)
     keep = lambda: is_complete and state.streams.are_in_database()  # noqa: E731

@@ -1,11 +1,14 @@
-"""The chart of feature importance."""
+"""The charts of feature importance, and of what the parts of the context are worth."""
 
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from retrainer.escapes import visible
+from retrainer.render import explanations
 from retrainer.render.charts import style
 from retrainer.render.charts.chart import Chart, Table
 
@@ -13,10 +16,12 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from retrainer.algorithms.hookspecs import Importance
+    from retrainer.registry.tables import ModelExplanation
     from retrainer.render.charts.canvas import Canvas
 
 _ROW = 30
 _MAX_BARS = 15
+_TITLES = {"left_out": "Worth of the parts of the context", "permuted": "Permutation importance"}
 
 
 def bars(importances: Sequence[Importance]) -> Chart | None:
@@ -61,4 +66,57 @@ def bars(importances: Sequence[Importance]) -> Chart | None:
         ),
         draw,
         height=64 + _ROW * len(shown),
+    )
+
+
+def parts(explanation: ModelExplanation | None) -> list[Chart]:
+    """Return what each part is worth with its 95% interval, a chart for each metric; none if nothing was measured."""
+    if explanation is None:
+        return []
+    measured = [{**part, "label": visible(part["label"])} for part in explanation.parts if part["worth"]]
+    return [_worth(explanation, name, measured) for name in explanation.metrics if measured]
+
+
+def _worth(explanation: ModelExplanation, metric: str, measured: Sequence[dict[str, Any]]) -> Chart:
+    values = [float(part["worth"][metric]["value"]) for part in measured]
+    intervals = [part["worth"][metric]["interval"] for part in measured]
+    label = explanations.METRIC_LABELS[metric]
+    unit = " (hours)" if metric == "crps_hours" else ""
+    shown = [explanations.format_value(metric, value, signed=True) for value in values]
+    bounds = [explanations.format_interval(metric, interval) for interval in intervals]
+    low, high = np.array([interval or (value, value) for interval, value in zip(intervals, values, strict=True)]).T
+
+    def draw(canvas: Canvas) -> None:
+        axes = canvas.rows_axes([part["label"] for part in measured])
+        axes.axvline(0, color=style.TEXT.light, linewidth=1)
+        axes.errorbar(
+            values,
+            range(len(values)),
+            xerr=(np.maximum(values - low, 0), np.maximum(high - values, 0)),
+            fmt=style.VERSION.marker,
+            color=style.BLUE.light,
+            markersize=7,
+            elinewidth=2,
+            capsize=3,
+        )
+        change = "rise of the CRPS" if metric == "crps_hours" else f"fall of the {label.lower()}"
+        axes.set_xlabel(f"{change} without it{unit}")
+        axes.locator_params(axis="x", nbins=6)
+        texts = zip(measured, shown, bounds, strict=True)
+        canvas.hover_rows(axes, [f"{part['label']}: {value}, 95% interval {bound}" for part, value, bound in texts])
+
+    largest = int(np.argmax(values))
+    return Chart(
+        f"{_TITLES[explanation.method]}: {label}",
+        f"Largest: '{measured[largest]['label']}', {shown[largest]} ({bounds[largest]}).",
+        Table(
+            ("Part", label, "95% interval", "Posts"),
+            [
+                (part["label"], value, bound, str(part["num_predictions"]))
+                for part, value, bound in zip(measured, shown, bounds, strict=True)
+            ],
+            right=(label, "Posts"),
+        ),
+        draw,
+        height=64 + _ROW * len(measured),
     )

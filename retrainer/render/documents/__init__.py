@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from retrainer.render.documents import (
         ab_tests,
         evaluations,
+        explanations,
         exports,
         forecasts,
         live,
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = [
     "ab_tests",
     "evaluations",
+    "explanations",
     "exports",
     "forecasts",
     "live",

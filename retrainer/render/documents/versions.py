@@ -15,6 +15,7 @@ from retrainer.render.documents.base import (
     VersionId,
 )
 from retrainer.render.documents.evaluations import FiguresDocument, ModelEvaluationDocument
+from retrainer.render.documents.explanations import ExplanationDocument, ImportanceDocument
 from retrainer.streams import stream_argument
 
 if TYPE_CHECKING:
@@ -94,15 +95,6 @@ class VersionsDocument(Document):
         return cls.model_validate({"versions": rows, "count": len(rows)})
 
 
-class ImportanceDocument(Document):
-    """How much one input matters to a version's forecasts."""
-
-    label: str = Field(examples=["hour of the week"])
-    value: float = Field(examples=[0.31], description="How much it matters, or what was learned about it.")
-    unit: str = Field(examples=["bits a post"])
-    note: str = Field(examples=["busiest Tuesday 14:00, quietest Sunday 04:00"])
-
-
 class DecisionDocument(Document):
     """One entry of the ledger."""
 
@@ -130,6 +122,9 @@ class VersionLifeDocument(VersionDocument):
     evaluations: list[ModelEvaluationDocument]
     ledger: list[DecisionDocument]
     importance: list[ImportanceDocument] = Field(description="Feature importance, if the algorithm reports it.")
+    explanation: ExplanationDocument | None = Field(
+        None, description="What its forecasts depend on, as `retrainer explain` measured last; null if it has not."
+    )
     live_score: float | None = Field(None, examples=[0.6981], description="Score on the posts since it went live.")
     num_live_posts: int | None = Field(None, examples=[412])
 
@@ -141,6 +136,7 @@ class VersionLifeDocument(VersionDocument):
         entries: "Sequence[tables.LedgerEntry]",
         importance: "Sequence[algorithms.Importance]",
         live: "Score | None" = None,
+        explanation: "tables.ModelExplanation | None" = None,
     ) -> Self:
         documents = [ModelEvaluationDocument.from_row(row, reliability) for row, reliability in evaluations]
         return cls.build(
@@ -148,6 +144,7 @@ class VersionLifeDocument(VersionDocument):
             evaluations=documents,
             ledger=entries,
             importance=importance,
+            explanation=explanation and ExplanationDocument.from_row(explanation),
             live_score=live and live.score,
             num_live_posts=live and live.num_posts,
         )

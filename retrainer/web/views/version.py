@@ -14,6 +14,7 @@ from retrainer.model_types import get_model_type
 from retrainer.model_types.base import Origins, silences, utc_times
 from retrainer.pipeline.loading import load_forecasts
 from retrainer.render.charts import importance, results
+from retrainer.render.explanations import describe, describe_reading
 from retrainer.render.ledger import describe_event, describe_reason, flatten_options
 from retrainer.web.rendering import Page, name_stream
 from retrainer.web.specs import page
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from retrainer.algorithms import Importance
     from retrainer.live.summary import Score
     from retrainer.project import Project
-    from retrainer.registry.tables import LedgerEntry, ModelEvaluation, ModelVersion, VersionFile
+    from retrainer.registry.tables import LedgerEntry, ModelEvaluation, ModelExplanation, ModelVersion, VersionFile
     from retrainer.render.charts.chart import Chart
     from retrainer.web.site import Visit
 
@@ -84,6 +85,9 @@ class VersionView:
         evaluations: all of them, the latest first.
         importances: what its forecasts depend on; empty if it does not say, None if that is not known for now.
         importance_chart: the same as bars.
+        explanation: what they depend on, as measured last; None if it was not.
+        explanation_text: when and on which posts, and how to read it; empty without any.
+        explanation_charts: the same.
         live: its score on live posts.
         production: the version in production, if that is another one.
         files: with sizes and hashes.
@@ -96,6 +100,9 @@ class VersionView:
     evaluations: Sequence[ModelEvaluation]
     importances: Sequence[Importance] | None
     importance_chart: Chart | None
+    explanation: ModelExplanation | None
+    explanation_text: str
+    explanation_charts: Sequence[Chart]
     live: Score | None
     production: str | None
     files: Sequence[VersionFile]
@@ -129,6 +136,7 @@ def gather_version(
     entries = registry.version_history(version.version_id)
     shown = _choose_evaluation(version, evaluations, evaluation_id)
     production = registry.get_production(version.model_type_name)
+    explanation = registry.get_explanation(version.version_id)
     scored = registry.list_scored_versions([version.version_id])
     return VersionView(
         version=version,
@@ -137,6 +145,9 @@ def gather_version(
         evaluations=evaluations,
         importances=importances,
         importance_chart=importance.bars(importances or []),
+        explanation=explanation,
+        explanation_text="" if explanation is None else f"{describe(explanation)}. {describe_reading(explanation)}",
+        explanation_charts=importance.parts(explanation),
         live=score_versions(scored).get(version.version_id) if scored else None,
         production=production.version_id if production and not version.is_production else None,
         files=registry.list_files(version.version_id),

@@ -1,0 +1,133 @@
+"""What the parts of the context are worth to content forecasts: each is left out in turn, and all of them together.
+
+A part that others can stand in for is worth little alone: the examples, say, where the last posts show the same. What
+they are worth together says whether there is anything to find.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+from retrainer.algorithms.hookspecs import ContextPart, CostEstimate
+from retrainer.errors import AlgorithmError, CostLimitReached, RetrainerError
+from retrainer.evaluation.evaluate import MIN_SCORED_SHARE
+from retrainer.evaluation.explanation import Explanation, PartWorth, contributions, measure_worth, metrics_of
+from retrainer.model_types import get_model_type
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy as np
+    import pandas as pd
+    from numpy.typing import NDArray
+
+    from retrainer.algorithms.budget import Budget
+    from retrainer.algorithms.model import TrainedModel
+    from retrainer.evaluation.windows import Window
+
+log = logging.getLogger(__name__)
+
+ALL_PARTS = ContextPart("all", "all of these")
+
+
+def variants(parts: Sequence[ContextPart]) -> list[tuple[ContextPart, frozenset[str]]]:
+    """Return what is left out of the forecasts that are compared: each part, and all if there are several."""
+    single = [(part, frozenset([part.name])) for part in parts]
+    return [*single, (ALL_PARTS, frozenset(part.name for part in parts))] if len(parts) > 1 else single
+
+
+def estimate_cost(
+    model: TrainedModel, posts: pd.DataFrame, window: Window, parts: Sequence[ContextPart]
+) -> CostEstimate:
+    """Return the most that the forecasts of all variants should cost; nothing if the plugin does not say."""
+    origins = window.origins_for(model.model_type, posts)
+    found = [
+        model.algorithm.estimate(model.model, posts, origins, model.options, model.model_type, without)
+        for without in (frozenset[str](), *(without for _, without in variants(parts)))
+    ]
+    return sum((one for one in found if one), CostEstimate())
+
+
+def leave_out_parts(
+    model: TrainedModel, posts: pd.DataFrame, window: Window, parts: Sequence[ContextPart], budget: Budget
+) -> Explanation:
+    """Measure what each part of the context is worth; a part that fails does not stop the others.
+
+    Once the budget is used up, no more forecasts are made, and what was measured before is returned.
+
+    Args:
+        model: the model.
+        posts: all posts in order.
+        window: what to forecast, and from where.
+        parts: those to leave out.
+        budget: of paid calls.
+
+    Raises:
+        CostLimitReached: the budget does not suffice for the forecasts with everything.
+        AlgorithmError: these failed, or too few can be scored.
+    """
+    model_type = get_model_type(model.model_type)
+    origins = window.origins_for(model.model_type, posts)
+    targets = model_type.targets(posts, origins, window.rows)
+    log.info("Forecasting %d posts with everything", len(origins))
+    try:
+        full = model.predict(posts, origins, budget)
+    except RetrainerError as error:
+        raise (_nothing_measured(budget) if _refusal(budget) else error) from None
+    if _refusal(budget):
+        raise _nothing_measured(budget)
+    scored = model_type.scorable(full)
+    if scored.sum() < MIN_SCORED_SHARE * len(origins):
+        raise AlgorithmError(
+            f"only {scored.sum()} of {len(origins)} forecasts of '{model.algorithm.name}' can be scored: "
+            f"at least {MIN_SCORED_SHARE:.0%} are required"
+        )
+
+    def of(forecasts: Any, keep: NDArray[np.bool_]) -> Any:
+        return contributions(model.model_type, *model_type.select(forecasts, targets, keep))
+
+    measured: list[PartWorth] = []
+    ended = ""
+    for part, without in variants(parts):
+        if ended:
+            measured.append(PartWorth(part.name, part.label, problem=ended))
+            continue
+        log.info("Forecasting them without %s", part.label)
+        try:
+            forecasts = model.predict(posts, origins, budget, without)
+        except RetrainerError as error:
+            problem = _refusal(budget) or error.message
+            if _refusal(budget) or not isinstance(error, AlgorithmError):
+                ended = problem
+            measured.append(PartWorth(part.name, part.label, problem=problem))
+            continue
+        both = scored & model_type.scorable(forecasts)
+        count = int(both.sum())
+        if count < MIN_SCORED_SHARE * len(origins):
+            problem = _refusal(budget) or f"only {count} of {len(origins)} forecasts can be compared"
+            measured.append(PartWorth(part.name, part.label, count, problem=problem))
+        else:
+            worth = measure_worth(of(full, both), of(forecasts, both))
+            measured.append(PartWorth(part.name, part.label, count, worth))
+        ended = _refusal(budget)
+    return Explanation(
+        method="left_out",
+        window=window.document(),
+        num_predictions=int(scored.sum()),
+        metrics=metrics_of(of(full, scored)),
+        parts=measured,
+        problem=ended if any(part.problem for part in measured) else "",
+    )
+
+
+def _refusal(budget: Budget) -> str:
+    """Return why the last call was not made; empty if all were."""
+    return budget.exceeded
+
+
+def _nothing_measured(budget: Budget) -> CostLimitReached:
+    return CostLimitReached(
+        f"nothing was measured: {budget.exceeded}",
+        hint="Allow a higher cost; answers that were paid for are kept for the next time",
+    )
