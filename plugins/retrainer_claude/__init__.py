@@ -151,7 +151,7 @@ def context_parts(model: dict[str, Any], config: ClaudeOptions) -> list[ContextP
     parts = [
         ContextPart("examples", "the examples") if model["examples"] else None,
         ContextPart("last_posts", "the last posts") if config.recent_posts else None,
-        ContextPart("moment", "the moment of the post"),
+        ContextPart("moment", "the moment"),
         ContextPart("style", "the style facts"),
     ]
     return [part for part in parts if part]

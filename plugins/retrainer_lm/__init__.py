@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from retrainer.algorithms import Algorithm, hookimpl
+from retrainer.algorithms import Algorithm, ContextPart, hookimpl
 from retrainer.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -78,11 +78,19 @@ def train(posts: pd.DataFrame, config: LmOptions) -> LanguageModel:
 
 
 @hookimpl
-def predict(model: LanguageModel, posts: pd.DataFrame, origins: Origins, config: LmOptions) -> list[ContentForecast]:
+def predict(
+    model: LanguageModel, posts: pd.DataFrame, origins: Origins, config: LmOptions, without: frozenset[str]
+) -> list[ContentForecast]:
     """Draw texts from each origin and return the most typical."""
     from retrainer_lm.forecast import predict_texts  # noqa: PLC0415
 
-    return predict_texts(model, posts, origins, config)
+    return predict_texts(model, posts, origins, config, without)
+
+
+@hookimpl
+def context_parts() -> list[ContextPart]:
+    """Return the parts of the prompt that may be left out."""
+    return [ContextPart("last_posts", "the last posts"), ContextPart("moment", "the moment")]
 
 
 @hookimpl

@@ -144,8 +144,10 @@ def load_tokenizer(base: Base) -> Any:
     """
     from transformers import AutoTokenizer  # noqa: PLC0415  slow to import
 
+    from retrainer_lm import gguf_files  # noqa: PLC0415
+
     try:
-        with quiet():
+        with quiet(), gguf_files.parsed_once():
             tokenizer = AutoTokenizer.from_pretrained(base.folder, **_from_file(base), local_files_only=True)
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise ConfigError(f"base: cannot read the tokenizer of '{base.identity}': {error}") from error
@@ -164,13 +166,17 @@ def load_network(base: Base, dtype: torch.dtype) -> Any:
 
     # A GGUF model stays packed by default, and packed weights cannot be trained on.
     packed = {} if base.gguf_file is None else {"quantization_config": GgufConfig(dequantize=True)}
+    from retrainer_lm import gguf_files  # noqa: PLC0415
+
     try:
-        with quiet():
+        with quiet(), gguf_files.parsed_once():
             network = AutoModelForCausalLM.from_pretrained(
                 base.folder, **_from_file(base), **packed, dtype=dtype, local_files_only=True
             )
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise ConfigError(f"base: cannot load '{base.identity}': {error}") from error
+    finally:
+        gguf_files.forget()
     names = {name.rsplit(".", 1)[-1] for name, _ in network.named_modules()}
     if not names.issuperset(_PROJECTIONS):
         kind = type(network).__name__

@@ -22,9 +22,17 @@ if TYPE_CHECKING:
 
 
 def predict_texts(
-    model: LanguageModel, posts: pd.DataFrame, origins: Origins, options: LmOptions
+    model: LanguageModel,
+    posts: pd.DataFrame,
+    origins: Origins,
+    options: LmOptions,
+    without: frozenset[str] = frozenset(),
 ) -> list[ContentForecast]:
     """Return one text per origin.
+
+    Args:
+        without: the parts of the context to leave out: `last_posts`, of the prompt and of those that the forecast is
+            chosen by; `moment`, of all posts in the prompt.
 
     Raises:
         ArtifactError: the model was trained by another release, or on another base model.
@@ -39,14 +47,14 @@ def predict_texts(
         tokens = PostTokens(network.tokenizer, posts, times)
         for position, moment in zip(origins.position.tolist(), moments, strict=True):
             started = time.perf_counter()
-            prompt = tokens.prompt(position, moment, options.context_posts)
+            context = 0 if "last_posts" in without else options.context_posts
+            prompt = tokens.prompt(position, None if "moment" in without else moment, context)
             seed = int(
                 np.random.default_rng((options.seed, len(prompt), int(moment.astype(np.int64)) % 2**63)).integers(2**62)
             )
             samples = network.sample(prompt, options.samples, options.max_new_tokens, seed)
-            known = [
-                str(text).strip() for text in posts["content"].iloc[max(0, position + 1 - KNOWN_POSTS) : position + 1]
-            ]
-            text = choose_text(samples, known, copies=options.copies == "allow")
+            first = position + 1 if "last_posts" in without else max(0, position + 1 - KNOWN_POSTS)
+            known = [str(text).strip() for text in posts["content"].iloc[first : position + 1]]
+            text = choose_text(samples, known, copies=options.copies == "allow") if any(samples) or known else ""
             forecasts.append(ContentForecast(text, latency_seconds=time.perf_counter() - started))
     return forecasts

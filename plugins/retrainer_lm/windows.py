@@ -82,15 +82,21 @@ class PostTokens:
         ids: list[int] = self._tokenizer(text, add_special_tokens=False)["input_ids"]
         return ids
 
-    def prompt(self, last: int, time: np.datetime64, context: int) -> list[int]:
-        """Return the last posts up to a row and the moment of the next one, as many as a window holds."""
-        ids = self.header(last + 1, time)
+    def prompt(self, last: int, time: np.datetime64 | None, context: int) -> list[int]:
+        """Return the last posts up to a row and the moment of the next one, as many as a window holds.
+
+        Args:
+            last: the row of the last post.
+            time: of the next post; None for a prompt without moments, as some windows of the training had none.
+            context: the number of last posts.
+        """
+        ids = [] if time is None else self.header(last + 1, time)
         for row in range(last, max(-1, last - context), -1):
-            post = self[row]
-            if len(ids) + len(post.header) + len(post.text) > WINDOW_TOKENS:
+            header, text = [] if time is None else self[row].header, self[row].text
+            if len(ids) + len(header) + len(text) > WINDOW_TOKENS:
                 break
-            ids = [*post.header, *post.text, *ids]
-        return ids
+            ids = [*header, *text, *ids]
+        return ids or [self._tokenizer.eos_token_id]
 
 
 @dataclass(frozen=True)

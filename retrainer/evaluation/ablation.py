@@ -117,7 +117,7 @@ def leave_out_parts(
         num_predictions=int(scored.sum()),
         metrics=metrics_of(of(full, scored)),
         parts=measured,
-        problem=ended if any(part.problem for part in measured) else "",
+        problem=ended,
     )
 
 

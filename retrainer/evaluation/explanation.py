@@ -71,7 +71,7 @@ class Explanation:
         metrics: of these forecasts: those by which the parts are measured.
         parts: in the order of the plugin.
         seed: of the permutations; None without any.
-        problem: why it ended before all parts were measured; empty if it did not.
+        problem: why it ended before all parts were measured on all posts; empty if it did not.
     """
 
     method: Method
@@ -81,11 +81,6 @@ class Explanation:
     parts: list[PartWorth]
     seed: int | None = None
     problem: str = ""
-
-    @property
-    def is_complete(self) -> bool:
-        """Whether all parts were measured."""
-        return not any(part.problem for part in self.parts)
 
 
 class Contributions(NamedTuple):

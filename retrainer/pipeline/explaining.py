@@ -93,7 +93,7 @@ def explain_version(
             problem=measured.problem or next((part.problem for part in measured.parts if part.problem), ""),
         )
         project.registry.record_explanation(row)
-        if not measured.is_complete:
+        if row.problem:
             budget.answers.keep_used()  # the next call does not pay for them again
     return row
 

@@ -102,6 +102,25 @@ def test_training_and_forecasts_are_the_same_each_time(base: Path) -> None:
     assert LM.train(posts, options_of(base, seed=1), "content", None).sha256 != one.sha256
 
 
+def test_parts_of_the_context_can_be_left_out(base: Path) -> None:
+    """Without the last posts, their texts change nothing."""
+    options = options_of(base)
+    posts = posts_of(60)
+    model = LM.train(posts, options, "content", None)
+    parts = [part.name for part in LM.context_parts(model, options, "content")]
+    assert parts == ["last_posts", "moment"]
+
+    def texts(known: pd.DataFrame, *without: str) -> list[str | None]:
+        origins = Origins.before(posts, np.arange(58, 60), target_time_known=True)
+        found = LM.predict(model, known, origins, options, "content", None, frozenset(without))
+        return [one.text for one in found]
+
+    others = posts.assign(content="something else entirely")
+    assert texts(posts) != texts(others)
+    assert texts(posts, "last_posts") == texts(others, "last_posts")
+    assert len(texts(posts, *parts)) == 2
+
+
 @pytest.mark.slow
 def test_training_learns_the_posts(base: Path) -> None:
     model = LM.train(posts_of(80), options_of(base, max_steps=60, rank=8), "content", None)
