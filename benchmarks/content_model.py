@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.trigram import CACHED_POSTS, CachedTrigram
-from retrainer.algorithms import utc_times
+from retrainer.algorithms import choose_text, utc_times
 from retrainer.algorithms.manager import load_algorithm
 from retrainer.model_types.base import Origins
 
@@ -152,12 +152,13 @@ class _Forecasting:
         """Return the texts drawn for a test post, and the one chosen with and without copies."""
         from retrainer_lm import KNOWN_POSTS
         from retrainer_lm.devices import deterministic
-        from retrainer_lm.forecast import choose_text, draw_texts
+        from retrainer_lm.forecast import draw_texts
 
         started = time.perf_counter()
         last, moment = self._origin(number)
         with deterministic():
-            samples = draw_texts(self._network, self._tokens, last, moment, self._config)
+            prompt = self._tokens.prompt(last, moment, self._config.context_posts)
+            samples = draw_texts(self._network, prompt, moment, self._config)
         known = [str(text).strip() for text in self._posts["content"].iloc[max(0, last + 1 - KNOWN_POSTS) : last + 1]]
         chosen = {copies: choose_text(samples, known, copies=copies == "allow") for copies in ("allow", "avoid")}
         return {"row": last + 1, "samples": samples, **chosen, "seconds": time.perf_counter() - started}
