@@ -1,4 +1,4 @@
-"""A local server that implements the Messages API for the real SDK, for tests.
+"""A local server that implements the Messages API, with Message Batches, for the real SDK, for tests.
 
     with ClaudeServer() as server:
         server.enqueue(overloaded(), refusal())     # replies to the next two requests; then default ones again
@@ -20,16 +20,65 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import TYPE_CHECKING, Any, Literal, Self, get_args
+from typing import TYPE_CHECKING, Any, Self, get_args
 
 from anthropic.types.message_create_params import MessageCreateParamsNonStreaming
 from anthropic.types.model_param import ModelParam
 from pydantic import TypeAdapter, ValidationError
 
+from tests.claude_batches import BATCHES, Batches
+from tests.claude_replies import (
+    Received,
+    Reply,
+    authentication_error,
+    bad_request,
+    billing_error,
+    cut_short,
+    empty,
+    error,
+    hanging,
+    malformed,
+    overloaded,
+    permission_error,
+    rate_limited,
+    refusal,
+    server_error,
+    spend_limit,
+    text_reply,
+    texts_in,
+    truncated,
+    unknown_model,
+    web_page,
+)
+
 if TYPE_CHECKING:
     from types import TracebackType
+
+__all__ = [
+    "KEY",
+    "ClaudeServer",
+    "Received",
+    "Reply",
+    "authentication_error",
+    "bad_request",
+    "billing_error",
+    "cut_short",
+    "empty",
+    "error",
+    "hanging",
+    "malformed",
+    "overloaded",
+    "permission_error",
+    "rate_limited",
+    "refusal",
+    "server_error",
+    "spend_limit",
+    "text_reply",
+    "truncated",
+    "unknown_model",
+    "web_page",
+]
 
 KEY = "sk-ant-test-abcdefghijklmnopqrstuvwxyz-0123456789"
 CHARACTERS_PER_TOKEN = 4
@@ -41,154 +90,23 @@ _REQUESTS: TypeAdapter[Any] = TypeAdapter(MessageCreateParamsNonStreaming)
 _TIMEOUT_SECONDS = 10.0
 
 
-@dataclass(frozen=True)
-class Received:
-    """A request as received."""
-
-    path: str
-    headers: Mapping[str, str]  # names in lower case
-    raw: bytes
-
-    @property
-    def body(self) -> Any:
-        """The body, decoded."""
-        return json.loads(self.raw)
-
-    @property
-    def texts(self) -> list[str]:
-        """The texts of the system prompt and the turns, in order."""
-        body = self.body
-        return [text for part in [body.get("system", []), *body["messages"]] for text in _texts(part)]
-
-    @property
-    def prompt(self) -> str:
-        """The texts as one string."""
-        return "\n".join(self.texts)
-
-
-@dataclass(frozen=True)
-class Reply:
-    """What to answer: the default message with some fields changed, or another body.
-
-    Attributes:
-        status: the HTTP status.
-        body: sent instead of the default message; bytes are sent as they are.
-        headers: sent in addition to `request-id` and the content type.
-        changes: fields that replace those of the default message; None removes a field.
-        delivery: `cut` closes the connection in the middle of the body, `hung` never answers.
-    """
-
-    status: int = 200
-    body: Mapping[str, Any] | bytes | None = None
-    headers: Mapping[str, str] = field(default_factory=dict)
-    changes: Mapping[str, Any] = field(default_factory=dict)
-    delivery: Literal["sent", "cut", "hung"] = "sent"
-
-
-def error(
-    status: int,
-    error_type: str,
-    message: str,
-    *,
-    error_code: str | None = None,
-    headers: Mapping[str, str] | None = None,
-) -> Reply:
-    """Return an error in the API's format; `error_code` gives the cause of some errors."""
-    details = {"details": {"error_code": error_code}} if error_code else {}
-    body = {"type": "error", "error": {"type": error_type, "message": message, **details}}
-    return Reply(status, body, headers or {})
-
-
-def bad_request(message: str = "max_tokens: too large for this model") -> Reply:
-    return error(400, "invalid_request_error", message)
-
-
-def authentication_error(message: str = "invalid credentials") -> Reply:
-    return error(401, "authentication_error", message)
-
-
-def billing_error() -> Reply:
-    return error(402, "billing_error", "the organization has an unpaid invoice")
-
-
-def permission_error() -> Reply:
-    return error(403, "permission_error", "this key may not use the model")
-
-
-def unknown_model(model: str) -> Reply:
-    return error(404, "not_found_error", f"model: {model}")
-
-
-def rate_limited(retry_after: str = "0.01") -> Reply:
-    return error(429, "rate_limit_error", "too many tokens a minute", headers={"retry-after": retry_after})
-
-
-def spend_limit() -> Reply:
-    """The monthly limit: a rate limit by status and type, with a code of its own and no `retry-after`."""
-    return error(429, "rate_limit_error", "this month's usage is spent", error_code="enforced_spend_limit_reached")
-
-
-def server_error() -> Reply:
-    return error(500, "api_error", "something broke", headers={"retry-after": "0.01"})
-
-
-def overloaded() -> Reply:
-    return error(529, "overloaded_error", "overloaded", headers={"retry-after": "0.01"})
-
-
-def cut_short() -> Reply:
-    """Close the connection in the middle of the answer."""
-    return Reply(delivery="cut")
-
-
-def hanging() -> Reply:
-    """Do not answer until the server closes."""
-    return Reply(delivery="hung")
-
-
-def malformed() -> Reply:
-    """A success whose body claims to be JSON, but is not."""
-    return Reply(body=b'{"id": "msg_1", "type": "mess')
-
-
-def web_page() -> Reply:
-    """A success from something else, such as the log-in page of a proxy."""
-    return Reply(body=b"<html>Log in</html>", headers={"content-type": "text/html"})
-
-
-def refusal() -> Reply:
-    details = {"type": "refusal", "category": "general_harms", "explanation": None}
-    return Reply(changes={"stop_reason": "refusal", "stop_details": details, "content": []})
-
-
-def truncated() -> Reply:
-    return Reply(changes={"stop_reason": "max_tokens"})
-
-
-def empty() -> Reply:
-    return Reply(changes={"content": []})
-
-
-def text_reply(text: str, *, after_thinking: str = "") -> Reply:
-    """The default message with this text, after a thinking block if one is given."""
-    thinking = [{"type": "thinking", "thinking": after_thinking, "signature": "c2ln"}] if after_thinking else []
-    return Reply(changes={"content": [*thinking, {"type": "text", "text": text, "citations": None}]})
-
-
 class ClaudeServer:
     """The server; it runs inside the `with` block.
 
     Attributes:
-        requests: the requests in the order of arrival, including retries.
+        requests: the requests for messages in the order of arrival, including retries.
+        batches: the Message Batches.
         usages: the usage of each message that was generated.
         max_concurrent: the largest number of requests that were open at the same time.
     """
 
     def __init__(self) -> None:
         self.requests: list[Received] = []
+        self.batches = Batches(self._create_message, lambda: self.url)
         self.usages: list[dict[str, Any]] = []
         self.max_concurrent = 0
         self._open_now = 0
+        self._item_number = 0
         self._lock = threading.Lock()
         self._arrived = threading.Condition(self._lock)
         self._queue: deque[Reply] = deque()
@@ -238,6 +156,8 @@ class ClaudeServer:
 
     def answer(self, request: Received) -> Reply:
         """Record a request and return the reply. Called in a thread per request."""
+        if request.path.startswith(BATCHES):
+            return head_rejection(request) or self.batches.answer(request)
         with self._lock:
             self.requests.append(request)
             self._arrived.notify_all()
@@ -261,8 +181,18 @@ class ClaudeServer:
         """Record an error of this server, to raise it at the end of the `with` block."""
         self._server_errors.append(error)
 
-    def _reply(self, request: Received, number: int) -> Reply:
-        chosen = _rejection(request) or next((reply for text, reply in self._rules if text in request.prompt), None)
+    def _create_message(self, params: Any) -> tuple[int, Any]:
+        """Return the status and the body of the answer to a request of a batch."""
+        with self._lock:
+            self._item_number += 1
+            raw = json.dumps(params, separators=(",", ":"), ensure_ascii=False).encode()  # as the SDK writes it
+            request = Received("/v1/messages", {}, raw)
+            reply = self._reply(request, 10_000 + self._item_number, is_item=True)
+        return reply.status, reply.body
+
+    def _reply(self, request: Received, number: int, *, is_item: bool = False) -> Reply:
+        rejection = _body_rejection(request) if is_item else _rejection(request)
+        chosen = rejection or next((reply for text, reply in self._rules if text in request.prompt), None)
         if chosen is None:
             chosen = self._queue.popleft() if self._queue else Reply()
         body = chosen.body
@@ -326,13 +256,19 @@ class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     server: _HTTPServer
 
+    def do_GET(self) -> None:
+        self._handle()
+
     def do_POST(self) -> None:
-        length = int(self.headers["content-length"])
+        self._handle()
+
+    def _handle(self) -> None:
+        length = int(self.headers.get("content-length", 0))
         raw = self.rfile.read(length)
         if len(raw) < length:
             return  # the client closed the connection
         headers = {name.lower(): value for name, value in self.headers.items()}
-        reply = self.server.claude.answer(Received(self.path, headers, raw))
+        reply = self.server.claude.answer(Received(self.path, headers, raw, self.command))
         if reply.delivery == "hung":
             self.server.claude.wait_until_closed()
             self.close_connection = True
@@ -357,12 +293,13 @@ class _Handler(BaseHTTPRequestHandler):
 
 def _rejection(request: Received) -> Reply | None:
     """Return the error with which the API rejects a request, or None."""
-    return _head_rejection(request) or _body_rejection(request)
-
-
-def _head_rejection(request: Received) -> Reply | None:
     if request.path.split("?")[0] != "/v1/messages":
         return error(404, "not_found_error", "no such path")
+    return head_rejection(request) or _body_rejection(request)
+
+
+def head_rejection(request: Received) -> Reply | None:
+    """Return the error for a request without a key or a version, or None."""
     if not (request.headers.get("x-api-key") or request.headers.get("authorization", "").startswith("Bearer ")):
         return authentication_error("no key was sent")
     if "anthropic-version" not in request.headers:
@@ -399,20 +336,9 @@ def _consume(value: object) -> None:
 
 def _answer_text(request: Received) -> str:
     """Return one of the assistant turns, or the fixed text; which one depends only on the body."""
-    turns = [text for turn in request.body["messages"] if turn["role"] == "assistant" for text in _texts(turn)]
+    turns = [text for turn in request.body["messages"] if turn["role"] == "assistant" for text in texts_in(turn)]
     digest = hashlib.sha256(request.raw).digest()
     return turns[int.from_bytes(digest[:8], "big") % len(turns)] if turns else FIXED_TEXT
-
-
-def _texts(part: object) -> list[str]:
-    """Return the texts of a system prompt, of a turn, or of a block."""
-    if isinstance(part, str):
-        return [part]
-    if isinstance(part, list):
-        return [text for block in part for text in _texts(block)]
-    if isinstance(part, dict):
-        return _texts(part["content"]) if "content" in part else [part.get("text", "")]
-    return []
 
 
 def _marked_prefixes(body: dict[str, Any]) -> Iterator[tuple[str, int]]:

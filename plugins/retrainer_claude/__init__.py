@@ -1,7 +1,8 @@
 """The algorithm `claude_api`: content forecasts written by a Claude model that sees earlier posts.
 
-Training is free: it chooses examples from the training posts. A forecast is one call of the Messages API, paid by the
-token. The `anthropic` package finds the credentials and the base URL.
+Training is free: it chooses examples from the training posts. A forecast is one call of the Messages API or several,
+paid by the token; those of an evaluation can be made as a Message Batch for half the price. The `anthropic` package
+finds the credentials and the base URL.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ class Prices(BaseModel):
     output: _Dollars
     cache_write: _Dollars
     cache_read: _Dollars
+    batch: Annotated[float, Field(gt=0, le=1)] = 0.5  # the share of these prices that a Message Batch costs
     as_of: Annotated[date, Field(strict=False)]  # also a string, as in the database
 
 
@@ -56,12 +58,21 @@ class ClaudeOptions(BaseModel):
     example_max_characters: Annotated[int, Field(ge=1, le=10_000)] = 1000
     recent_posts: Annotated[int, Field(ge=0, le=100)] = 5  # posts right before the forecast that are shown too
 
+    # Texts drawn for each forecast, of which the most typical one is chosen; each is paid for.
+    samples: Annotated[int, Field(ge=1, le=32)] = 1
+    copies: Literal["allow", "avoid"] = "avoid"  # whether one of the last posts may be chosen
+
+    # Make the forecasts of an evaluation as a Message Batch, which costs half and may take 24 hours.
+    batch: bool = False
+    batch_timeout_hours: Annotated[float, Field(gt=0, le=24)] = 24.0  # a run that waits longer for a batch fails
+    batch_poll_seconds: Annotated[float, Field(gt=0, le=3600)] = 30.0  # between questions whether a batch has ended
+
     concurrency: Annotated[int, Field(ge=1, le=100)] = 8  # concurrent calls
     # Seconds that one forecast may take, including retries and the waits between them.
     timeout_seconds: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 120.0
     # Retries of a call after a rate limit, an overload, a server error or a lost connection.
     max_retries: Annotated[int, Field(ge=0, le=20)] = 2
-    # The minimum share of calls that must not fail; below it, the whole prediction is an error.
+    # The minimum share of forecasts that must not fail; below it, the whole prediction is an error.
     min_success_share: Annotated[float, Field(ge=0, le=1)] = 0.5
 
     # Limits of a run, including both sides of its comparison: HTTP requests (with retries) and US dollars. Checked
@@ -84,6 +95,9 @@ def algorithm() -> Algorithm:
         config=ClaudeOptions,
         paid=True,
         operational=(
+            "batch",
+            "batch_timeout_hours",
+            "batch_poll_seconds",
             "concurrency",
             "timeout_seconds",
             "max_retries",
@@ -142,7 +156,9 @@ def estimate(
     from retrainer_claude.prompt import build_requests  # noqa: PLC0415  pandas and numpy are slow to import
 
     requests = build_requests(model, posts, origins, config, without)
-    return sum((estimate_request(request, config) for request in requests), CostEstimate())
+    batch = config.batch and len(origins) > 1
+    estimates = [estimate_request(request, config, batch=batch) for request in requests] * config.samples
+    return sum(estimates, CostEstimate())
 
 
 @hookimpl
@@ -150,7 +166,7 @@ def context_parts(model: dict[str, Any], config: ClaudeOptions) -> list[ContextP
     """Return the parts of a request that may be left out."""
     parts = [
         ContextPart("examples", "the examples") if model["examples"] else None,
-        ContextPart("last_posts", "the last posts") if config.recent_posts else None,
+        ContextPart("last_posts", "the last posts") if config.recent_posts or config.samples > 1 else None,
         ContextPart("moment", "the moment"),
         ContextPart("style", "the style facts"),
     ]

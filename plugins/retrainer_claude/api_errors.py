@@ -23,8 +23,6 @@ from retrainer.errors import AlgorithmError, MissingCredentials
 from retrainer_claude.preflight import CREDENTIALS_HINT, SECRET_HEADERS
 
 if TYPE_CHECKING:
-    from anthropic.types.message_create_params import MessageCreateParamsNonStreaming as Request
-
     from retrainer.errors import RetrainerError
 
 SPEND_LIMITS = {"enforced_spend_limit_reached", "contract_spend_limit_reached"}  # with status 429, but not transient
@@ -53,7 +51,7 @@ def fatal_error(error: APIStatusError, model: str) -> RetrainerError | None:
     return AlgorithmError(f"the Claude API {problem} {_details(error)}", hint=hint)
 
 
-def failure_reason(error: APIError, request: Request) -> str:
+def failure_reason(error: APIError, request: object) -> str:
     """Return in one line why a call failed."""
     if isinstance(error, APIStatusError):
         message = _quotable_message(error, request)
@@ -78,7 +76,7 @@ def _details(error: APIStatusError) -> str:
     return f"({', '.join(filter(None, [status, request_reference(error.request_id)]))})"
 
 
-def _quotable_message(error: APIStatusError, request: Request) -> str:
+def _quotable_message(error: APIStatusError, request: object) -> str:
     """Return the API's own message in one line, or nothing if it repeats part of the request.
 
     A proxy may echo what it was sent, including the key.

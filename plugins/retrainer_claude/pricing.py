@@ -17,10 +17,15 @@ _TOKENS_PER_PRICE = 1_000_000
 _BYTES_PER_TOKEN = 2.0  # English has about four; texts of links or names, or in another script, come close to two
 
 
-def reported_usage(usage: object, options: ClaudeOptions) -> dict[str, Any]:
+def reported_usage(usage: object, options: ClaudeOptions, *, batch: bool = False) -> dict[str, Any]:
     """Return the token counts and the cost of an answer, as fields of `ContentForecast`.
 
     A missing figure counts as 0. A model without a price costs 0.
+
+    Args:
+        usage: as the API reports it.
+        options: with the prices.
+        batch: whether the answer came in a Message Batch.
     """
 
     def tokens(name: str) -> int:
@@ -37,6 +42,7 @@ def reported_usage(usage: object, options: ClaudeOptions) -> dict[str, Any]:
             + cache_read * prices.cache_read
             + output * prices.output
         ) / _TOKENS_PER_PRICE
+        cost *= prices.batch if batch else 1.0
     return {
         "input_tokens": uncached + cache_write + cache_read,
         "output_tokens": output,
@@ -46,7 +52,7 @@ def reported_usage(usage: object, options: ClaudeOptions) -> dict[str, Any]:
     }
 
 
-def estimate_request(request: Request, options: ClaudeOptions) -> CostEstimate:
+def estimate_request(request: Request, options: ClaudeOptions, *, batch: bool = False) -> CostEstimate:
     """Return an upper bound on the cost of one request, without network.
 
     Counts one token per two bytes of the request, none of them from the cache, and an answer of `max_tokens`.
@@ -57,4 +63,5 @@ def estimate_request(request: Request, options: ClaudeOptions) -> CostEstimate:
     if prices := options.prices.get(options.model):
         highest = max(prices.input, prices.cache_write)
         cost = (tokens * highest + options.max_tokens * prices.output) / _TOKENS_PER_PRICE
+        cost *= prices.batch if batch else 1.0
     return CostEstimate(calls=1, input_tokens=tokens, output_tokens=options.max_tokens, cost_usd=cost)

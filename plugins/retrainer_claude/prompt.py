@@ -50,6 +50,12 @@ def build_requests(
     ]
 
 
+def last_texts(posts: pd.DataFrame, position: int, form: PostFormat, count: int) -> list[str]:
+    """Return the texts of the last posts with one, up to a position, oldest first."""
+    newest_first = posts["content"].array[: position + 1][::-1]
+    return list(islice(filter(None, map(form.read_post, newest_first)), count))[::-1]
+
+
 def _build_request(
     model: dict[str, Any],
     known: pd.DataFrame,

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 _TRANSIENT_STATUSES = {408, 409, 429}
 _SERVER_ERROR = 500
 _GATEWAY_ERRORS = {502, 504}
+_OVERLOADED = 529
 _NEVER_SENT = {"ConnectError", "ConnectTimeout"}  # errors of the HTTP library before there is a connection
 _BACKOFF = wait_random_exponential(multiplier=0.5, max=8.0)  # seconds
 
@@ -55,14 +56,27 @@ def is_lost(error: APIError) -> bool:
     return type(error.__cause__).__name__ not in _NEVER_SENT
 
 
-def _wait(state: RetryCallState) -> float:
-    """Return the seconds that the API asks to wait in `retry-after`, or an exponential backoff with jitter."""
-    error = state.outcome.exception() if state.outcome else None
+def may_have_arrived(error: APIError | LostAnswerError) -> bool:
+    """Whether the API may have done what a lost answer was about."""
     if isinstance(error, APIStatusError):
-        headers = error.response.headers
-        for name, unit in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
-            with suppress(KeyError, ValueError):
-                return max(float(headers[name]) * unit, 0.0)
-        if date := email.utils.parsedate_tz(headers.get("retry-after", "")):
-            return max(email.utils.mktime_tz(date) - time.time(), 0.0)
-    return _BACKOFF(state)
+        return error.status_code >= _SERVER_ERROR and error.status_code != _OVERLOADED
+    return isinstance(error, LostAnswerError) or is_lost(error)
+
+
+def retry_after(error: BaseException | None) -> float | None:
+    """Return the seconds that the API asks to wait; None if it does not say."""
+    if not isinstance(error, APIStatusError):
+        return None
+    headers = error.response.headers
+    for name, unit in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
+        with suppress(KeyError, ValueError):
+            return max(float(headers[name]) * unit, 0.0)
+    if date := email.utils.parsedate_tz(headers.get("retry-after", "")):
+        return max(email.utils.mktime_tz(date) - time.time(), 0.0)
+    return None
+
+
+def _wait(state: RetryCallState) -> float:
+    """Return the seconds that the API asks to wait, or an exponential backoff with jitter."""
+    wanted = retry_after(state.outcome.exception() if state.outcome else None)
+    return _BACKOFF(state) if wanted is None else wanted

@@ -50,6 +50,7 @@ def algorithm() -> Algorithm:
         model_types=("timing",),
         summary="The hazard of the next post: the silence so far, the rhythm of the week by Prophet, recent habits.",
         config=ProphetOptions,
+        state_format=1,
     )
 
 
@@ -71,11 +72,19 @@ def train(posts: pd.DataFrame, config: ProphetOptions) -> dict[str, Any]:
 
 
 @hookimpl
-def predict(model: dict[str, Any], posts: pd.DataFrame, origins: Origins) -> TimingForecasts:
+def predict(model: dict[str, Any], posts: pd.DataFrame, origins: Origins, state: bytes | None) -> TimingForecasts:
     """Return the distribution of the wait from each origin."""
     from retrainer_prophet.model import predict_waits  # noqa: PLC0415
 
-    return predict_waits(model, posts, origins)
+    return predict_waits(model, posts, origins, state)
+
+
+@hookimpl
+def condense(model: dict[str, Any], posts: pd.DataFrame, state: bytes | None) -> tuple[bytes, int] | None:
+    """Return the state at the last checkpoint, and the times that later forecasts look back at."""
+    from retrainer_prophet.model import condense_posts  # noqa: PLC0415
+
+    return condense_posts(model, posts, state)
 
 
 @hookimpl
@@ -87,12 +96,13 @@ def simulate(
     max_posts: int,
     paths: int,
     seed: int,
+    state: bytes | None,
 ) -> NDArray[np.float64]:
     """Return futures drawn from the hazard, post after post."""
     from retrainer_prophet.model import simulate_futures  # noqa: PLC0415
 
     return simulate_futures(
-        model, posts, origins, horizon_hours=horizon_hours, max_posts=max_posts, paths=paths, seed=seed
+        model, posts, origins, horizon_hours=horizon_hours, max_posts=max_posts, paths=paths, seed=seed, state=state
     )
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from retrainer_prophet.checkpoints import checkpoint_after
 from retrainer_prophet.known_gaps import GAPS_BEFORE, KnownGaps, Segment
 from retrainer_prophet.waits import RULE_GAPS, decide_rules
 
@@ -31,11 +32,13 @@ class CheckpointState:
         hazard: the hazard fitted at the checkpoint.
         known: the gaps before it.
         rules: the point rule right after posts and at clock times.
+        earlier: the hazards at earlier checkpoints that the state at the next one rests on, by the checkpoint.
     """
 
     hazard: Hazard
     known: KnownGaps
     rules: tuple[PointRule, PointRule]
+    earlier: dict[int, Hazard]
 
 
 class StateCache:
@@ -75,27 +78,41 @@ CACHE = StateCache()
 
 def state_at(stream: Stream, checkpoint: int) -> CheckpointState:
     """Return the state at a checkpoint, from the cache if it is there."""
-    key = stream.key(checkpoint)
-    state = CACHE.get(key)
-    if state is None:
-        state = _compute(stream, checkpoint)
-        CACHE.put(key, state)
+    if stream.condensed is not None and stream.condensed.checkpoint == checkpoint:
+        state = stream.condensed.state
+    else:
+        key = stream.key(checkpoint)
+        cached = CACHE.get(key)
+        state = cached or _compute(stream, checkpoint)
+        if cached is None:
+            CACHE.put(key, state)
     stream.hazards[checkpoint] = state.hazard
     return state
+
+
+def compared_checkpoints(stream: Stream, checkpoint: int) -> list[int]:
+    """Return the checkpoints in force at the gaps that the state at one, not 0, rests on, besides its hazard."""
+    numbers = np.arange(checkpoint - RULE_GAPS - GAPS_BEFORE, checkpoint)
+    return [int(number) for number in np.unique(stream.checkpoints(numbers))]
 
 
 def _compute(stream: Stream, checkpoint: int) -> CheckpointState:
     if checkpoint == 0:
         segment = Segment.of(stream, 0, max(-GAPS_BEFORE, stream.first), max(0, stream.first))
-        return CheckpointState(stream.hazard(0), KnownGaps.of(segment), stream.fitted.rules)
-    earlier = np.unique(stream.checkpoints(np.arange(checkpoint - RULE_GAPS - GAPS_BEFORE, checkpoint)))
-    for number in map(int, earlier):
+        return CheckpointState(stream.hazard(0), KnownGaps.of(segment), stream.fitted.rules, {})
+    earlier = compared_checkpoints(stream, checkpoint)
+    if stream.condensed is not None:
+        before = stream.condensed
+        stream.hazards.update({**before.state.earlier, before.checkpoint: before.state.hazard})
+    for number in earlier:
         cached = CACHE.get(stream.key(number))
         if cached is not None:
             stream.hazards[number] = cached.hazard
-    segments = [stream.segment(int(number)) for number in earlier]
+    segments = [stream.segment(number) for number in earlier]
     known = KnownGaps.of(segments[0])
     for segment in [*segments[1:], Segment.of(stream, checkpoint, checkpoint, checkpoint)]:
         known = known.followed_by(segment)
     rules = decide_rules(stream, known, checkpoint)
-    return CheckpointState(stream.hazard(checkpoint), known.recent(GAPS_BEFORE), rules)
+    next_one = compared_checkpoints(stream, checkpoint_after(checkpoint, stream.fitted.training_gaps))
+    kept = {number: stream.hazards[number] for number in next_one if number < checkpoint}
+    return CheckpointState(stream.hazard(checkpoint), known.recent(GAPS_BEFORE), rules, kept)

@@ -114,6 +114,12 @@ class History:
 
     def features(self, posts: Integers, cells: Integers) -> Floats:
         """Return (rows, NUM_FEATURES) for pairs of a post's index and a cell."""
+        features = np.empty((len(posts), NUM_FEATURES))
+        self.write_features(posts, cells, features)
+        return features
+
+    def write_features(self, posts: Integers, cells: Integers, out: Floats | NDArray[np.float32]) -> None:
+        """Write what `features` returns to an array, in its precision."""
         posts = posts - self.first
         post_hours, widths = self.hours.take(posts), WIDTHS.take(cells)
         starts, ends = post_hours + STARTS.take(cells), post_hours + ENDS.take(cells)
@@ -130,7 +136,7 @@ class History:
             habits.take(_HABIT_INTERACTIONS, axis=1) * silence,
             *self._clock((starts + ends) / 2, widths),
         ]
-        return np.concatenate(blocks, axis=1)
+        np.concatenate(blocks, axis=1, out=out, casting="same_kind")
 
     def _clock(self, middles: Floats, widths: Floats) -> list[Floats]:
         """Return six blocks (rows, 2) of Fourier terms of the local hour of the day and of the week.

@@ -121,7 +121,7 @@ class GapRows:
         features = np.empty((len(gap), NUM_FEATURES), dtype=np.float32)
         for start in range(0, len(gap), _BLOCK_ROWS):
             block = slice(start, start + _BLOCK_ROWS)
-            features[block] = history.features(first + gap[block], cells[block])
+            history.write_features(first + gap[block], cells[block], features[block])
         return cls(first, np.searchsorted(gap, np.arange(last - first + 1)), cells, exposure, ended, features)
 
     @property

@@ -17,6 +17,7 @@ from retrainer.algorithms import LEVELS, PseudoOrigins, TimingForecasts, best_co
 from retrainer.errors import ArtifactError, InsufficientData
 from retrainer_prophet import format_3
 from retrainer_prophet.checkpoint_state import state_at
+from retrainer_prophet.condensed import Condensed
 from retrainer_prophet.features import LOOKBACK_GAPS, History, typical_log_gap
 from retrainer_prophet.hazard import MAX_GAPS, GapRows, RegressionData, first_fitted_gap, fit_hazard
 from retrainer_prophet.importance import feature_importance
@@ -99,8 +100,16 @@ def train_model(posts: pd.DataFrame, options: ProphetOptions) -> dict[str, Any]:
     return model
 
 
-def predict_waits(model: dict[str, Any], posts: pd.DataFrame, origins: Origins) -> TimingForecasts:
+def predict_waits(
+    model: dict[str, Any], posts: pd.DataFrame, origins: Origins, state: bytes | None = None
+) -> TimingForecasts:
     """Return the quantiles of the wait from each origin, in hours, and the point.
+
+    Args:
+        model: the model.
+        posts: all posts or, with a state, those from the last one that it knows on.
+        origins: the origins.
+        state: see `condense_posts`.
 
     Raises:
         ArtifactError: the model was trained by a release with an unknown format.
@@ -110,7 +119,23 @@ def predict_waits(model: dict[str, Any], posts: pd.DataFrame, origins: Origins) 
             return format_3.predict_waits(model, posts, origins)
         if model.get("format") != FORMAT:
             raise ArtifactError("this version was trained by an older release of `prophet`", hint="Train a new version")
-        return _predict(FittedModel.from_dict(model), utc_times(posts), origins)
+        return _predict(FittedModel.from_dict(model), utc_times(posts), origins, state)
+
+
+def condense_posts(model: dict[str, Any], posts: pd.DataFrame, state: bytes | None) -> tuple[bytes, int] | None:
+    """Return what all posts mean for forecasts after them, and for how many posts that will do; None if nothing.
+
+    Args:
+        model: the model.
+        posts: all posts or, with a state, those from the last one that it knows on.
+        state: an earlier state.
+    """
+    if model.get("format") != FORMAT:
+        return None
+    fitted = FittedModel.from_dict(model)
+    with _thread_pools().limit(limits=1, user_api="blas"):
+        condensed = Condensed.of(_stream(fitted, utc_times(posts), state))
+    return None if condensed is None else (condensed.to_bytes(), condensed.good_for(fitted.training_gaps))
 
 
 def simulate_futures(
@@ -122,6 +147,7 @@ def simulate_futures(
     max_posts: int,
     paths: int,
     seed: int,
+    state: bytes | None = None,
 ) -> Floats:
     """Return (paths, k) hours to the posts of simulated futures; see the hook `simulate`.
 
@@ -135,7 +161,7 @@ def simulate_futures(
         )
     fitted = FittedModel.from_dict(model)
     with _thread_pools().limit(limits=1, user_api="blas"):
-        stream, numbers, silence, checkpoints = _open_stream(fitted, utc_times(posts), origins)
+        stream, numbers, silence, checkpoints = _open_stream(fitted, utc_times(posts), origins, state)
         known, _ = _known_gaps(stream, int(checkpoints[0]), numbers)
         number = int(numbers[0])
         shape = level_shape(known.stages[:, 0])
@@ -157,8 +183,10 @@ def simulate_futures(
         )
 
 
-def _predict(fitted: FittedModel, times: NDArray[np.datetime64], origins: Origins) -> TimingForecasts:
-    stream, numbers, silence, checkpoints = _open_stream(fitted, times, origins)
+def _predict(
+    fitted: FittedModel, times: NDArray[np.datetime64], origins: Origins, state: bytes | None
+) -> TimingForecasts:
+    stream, numbers, silence, checkpoints = _open_stream(fitted, times, origins, state)
     quantiles, points = np.empty((len(origins), len(LEVELS))), np.empty(len(origins))
     for checkpoint in np.unique(checkpoints):
         here = np.flatnonzero(checkpoints == checkpoint)
@@ -170,14 +198,22 @@ def _predict(fitted: FittedModel, times: NDArray[np.datetime64], origins: Origin
 
 
 def _open_stream(
-    fitted: FittedModel, times: NDArray[np.datetime64], origins: Origins
+    fitted: FittedModel, times: NDArray[np.datetime64], origins: Origins, state: bytes | None
 ) -> tuple[Stream, Integers, Floats, Integers]:
     """Return the stream, and (n,) the gap of each origin, the silence in hours and the checkpoint in force."""
     last_times = times[origins.position]
-    stream = Stream(fitted, hours_since_monday(_distinct(times[: int(origins.position.max()) + 1])))
+    stream = _stream(fitted, times[: int(origins.position.max()) + 1], state)
     numbers = np.searchsorted(stream.hours, hours_since_monday(last_times), side="right") - 1 - stream.offset
     checkpoints = np.where(numbers < 0, _IN_TRAINING, stream.checkpoints(numbers))
     return stream, numbers, hours_between(last_times, origins.time), checkpoints
+
+
+def _stream(fitted: FittedModel, times: NDArray[np.datetime64], state: bytes | None) -> Stream:
+    hours = hours_since_monday(_distinct(times))
+    if state is None:
+        return Stream(fitted, hours)
+    condensed = Condensed.from_bytes(state, fitted)
+    return Stream(fitted, condensed.followed_by(hours), condensed=condensed)
 
 
 def _known_gaps(stream: Stream, checkpoint: int, numbers: Integers) -> tuple[KnownGaps, tuple[PointRule, PointRule]]:

@@ -21,6 +21,7 @@ from retrainer_prophet.seasonality import WeeklyProfile
 from retrainer_prophet.waits import RULE_GAPS
 
 if TYPE_CHECKING:
+    from retrainer_prophet.condensed import Condensed
     from retrainer_prophet.time_grid import Floats, Integers
 
 
@@ -100,6 +101,7 @@ class Stream:
         hours: (n,) times in hours since the Monday, ascending.
         offset: the index in `hours` of the last training post.
         known_rows: the gaps whose features are known, until later ones are asked for; None for none.
+        condensed: the state that stands for the posts before `hours`; None if these are all posts.
         hazards: the hazards fitted so far, by the number of the checkpoint.
         segments: the segments between two checkpoints that were compared so far, by the first checkpoint.
     """
@@ -107,13 +109,17 @@ class Stream:
     fitted: FittedModel
     hours: Floats
     known_rows: GapRows | None = None
+    condensed: Condensed | None = None
     offset: int = field(init=False)
     hazards: dict[int, Hazard] = field(init=False)
     segments: dict[int, Segment] = field(init=False, default_factory=dict)
     _history: History | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
-        self.offset = int(np.searchsorted(self.hours, self.fitted.trained_through, side="right")) - 1
+        if self.condensed is None:
+            self.offset = int(np.searchsorted(self.hours, self.fitted.trained_through, side="right")) - 1
+        else:
+            self.offset = -self.condensed.first
         self.hazards = {0: self.fitted.hazard}
 
     @property
@@ -130,8 +136,10 @@ class Stream:
 
     def key(self, checkpoint: int) -> bytes:
         """Return a digest of the model, the checkpoint and the posts until it."""
-        known = np.append(self.hours[: checkpoint + self.offset + 1], checkpoint)
-        return blake2b(known.tobytes(), key=self.fitted.digest).digest()
+        known = np.append(self.hours[: checkpoint + self.offset + 1], checkpoint).tobytes()
+        if self.condensed is not None:
+            known += self.condensed.digest
+        return blake2b(known, key=self.fitted.digest).digest()
 
     def history(self, first: int, last: int) -> History:
         """Return the features of the posts with these numbers; `first` has the index `first` + `offset` in it."""

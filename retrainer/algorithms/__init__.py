@@ -13,13 +13,14 @@ from retrainer.algorithms.hookspecs import Algorithm, ContextPart, CostEstimate,
 if TYPE_CHECKING:
     from retrainer.algorithms.budget import Budget, BudgetExceeded
     from retrainer.algorithms.manager import LoadedAlgorithm, load_algorithm
+    from retrainer.algorithms.pending_batches import PendingBatch
     from retrainer.algorithms.point_rule import PointRule, best_constant
     from retrainer.algorithms.recalibration import RECALIBRATION_GAPS, PseudoOrigins, Recalibration
     from retrainer.algorithms.trial_views import PrefixedTrial
     from retrainer.model_types import ModelTypeName
     from retrainer.model_types.base import Origins, hours_between, utc_times
-    from retrainer.model_types.content import ContentForecast, ContentTargets, agreement, normalize_text, similarity
-    from retrainer.model_types.decoding import choose_text
+    from retrainer.model_types.content import ContentForecast, ContentTargets, normalize_text, similarity
+    from retrainer.model_types.decoding import choose_text, sample_agreement
     from retrainer.model_types.likelihood import Likelihoods
     from retrainer.model_types.timing import LEVELS, TimingForecasts, TimingTargets, score_maximising_point
     from retrainer.redaction import without_secrets
@@ -39,19 +40,20 @@ __all__ = [
     "LoadedAlgorithm",
     "ModelTypeName",
     "Origins",
+    "PendingBatch",
     "PointRule",
     "PrefixedTrial",
     "PseudoOrigins",
     "Recalibration",
     "TimingForecasts",
     "TimingTargets",
-    "agreement",
     "best_constant",
     "choose_text",
     "hookimpl",
     "hours_between",
     "load_algorithm",
     "normalize_text",
+    "sample_agreement",
     "score_maximising_point",
     "similarity",
     "utc_times",
@@ -61,15 +63,16 @@ __all__ = [
 _LAZY_NAMES = {
     "retrainer.algorithms.budget": ("Budget", "BudgetExceeded"),
     "retrainer.algorithms.manager": ("LoadedAlgorithm", "load_algorithm"),
+    "retrainer.algorithms.pending_batches": ("PendingBatch",),
     "retrainer.algorithms.point_rule": ("PointRule", "best_constant"),
     "retrainer.algorithms.recalibration": ("RECALIBRATION_GAPS", "PseudoOrigins", "Recalibration"),
     "retrainer.algorithms.trial_views": ("PrefixedTrial",),
     "retrainer.redaction": ("without_secrets",),
     "retrainer.model_types": ("ModelTypeName",),
     "retrainer.model_types.base": ("Origins", "hours_between", "utc_times"),
-    "retrainer.model_types.content": ("ContentForecast", "ContentTargets", "agreement", "normalize_text", "similarity"),
+    "retrainer.model_types.content": ("ContentForecast", "ContentTargets", "normalize_text", "similarity"),
     "retrainer.model_types.likelihood": ("Likelihoods",),
-    "retrainer.model_types.decoding": ("choose_text",),
+    "retrainer.model_types.decoding": ("choose_text", "sample_agreement"),
     "retrainer.model_types.timing": ("LEVELS", "TimingForecasts", "TimingTargets", "score_maximising_point"),
 }
 

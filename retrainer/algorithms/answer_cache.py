@@ -10,6 +10,7 @@ from contextlib import suppress
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
+from retrainer.algorithms.pending_batches import PendingBatches
 from retrainer.files import open_regular, write_atomically
 
 if TYPE_CHECKING:
@@ -18,14 +19,19 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 MAX_AGE_DAYS = 30
-_FILES = f"*{'[0-9a-f]' * 64}-*"  # with what a kill during a write leaves
+_FILES = f"*{'[0-9a-f]' * 64}-*"  # also records of batches, and what a kill during a write leaves
 
 
 class AnswerCache:
-    """Answers by request, one JSON file each, readable by the owner only."""
+    """Answers by request, one JSON file each, readable by the owner only.
+
+    Attributes:
+        batches: the batches of requests whose answers are still to come.
+    """
 
     def __init__(self, folder: Path | None = None) -> None:
         """Use a folder, created with the first answer; with None nothing is cached."""
+        self.batches = PendingBatches(folder)
         self._folder = folder
         self._used: set[Path] = set()
         self._counts: Counter[str] = Counter()
@@ -74,7 +80,7 @@ class AnswerCache:
         self._used.clear()
 
     def clear_used(self) -> None:
-        """Delete the answers that this run used, and those older than 30 days."""
+        """Delete the answers that this run used, and answers and records of batches older than 30 days."""
         if self._folder is None:
             return
         oldest = time.time() - MAX_AGE_DAYS * 86_400

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, NoReturn
 from retrainer.algorithms.answer_cache import AnswerCache
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from retrainer.registry.budgets import SharedBudget
 
 
@@ -85,3 +87,15 @@ class Budget:
         self.cost_usd += cost_usd
         for shared in self.shared:
             shared.settle(estimate_usd, cost_usd)
+
+    def settle_earlier(self, estimate_usd: float, cost_usd: float, reserved_in: Collection[str]) -> None:
+        """Count the cost of a call that an earlier process made, and did not settle. No limit can undo it.
+
+        Args:
+            estimate_usd: what that process reserved.
+            cost_usd: what the call cost.
+            reserved_in: the ids of the shared budgets in which it is reserved.
+        """
+        self.cost_usd += cost_usd
+        for shared in self.shared:
+            shared.settle(estimate_usd if shared.budget_id in reserved_in else 0.0, cost_usd)

@@ -50,6 +50,8 @@ class Algorithm:
             prices. A stored version takes these from today's settings and all others from its training.
         context_posts: on how many posts, the last ones up to its origin, a forecast of a model type depends besides the
             model. For a type that is missing they are all loaded, each time that a live post is scored.
+        state_format: the number of the format of the states that `condense` returns; required with that hook. Raise it
+            when forecasts with a state of an earlier release would fail or differ.
     """
 
     name: str
@@ -59,6 +61,7 @@ class Algorithm:
     paid: bool = False
     operational: tuple[str, ...] = ()
     context_posts: Mapping[ModelTypeName, int] = field(default_factory=dict)
+    state_format: int = 0
 
 
 @dataclass(frozen=True)
@@ -166,6 +169,7 @@ class AlgorithmHooks:
         model_type: ModelTypeName,
         budget: Budget,
         without: frozenset[str],
+        state: bytes | None,
     ) -> Any:
         """Return one forecast per origin, using no post later than that origin.
 
@@ -180,6 +184,8 @@ class AlgorithmHooks:
             a run share it.
         :param without: the names of the parts of the context to leave out; empty except in `retrainer explain`.
             Required together with `context_parts`.
+        :param state: what `condense` returned for the posts up to the first one of `posts`, which are then the last
+            posts only; no origin is before that post. None for all posts. Required together with `condense`.
         :return: `TimingForecasts` of n waits, or a list of n `ContentForecast`.
         """
 
@@ -194,6 +200,7 @@ class AlgorithmHooks:
         max_posts: int,
         paths: int,
         seed: int,
+        state: bytes | None,
     ) -> NDArray[np.float64]:
         """Return simulated futures of a stream: the times of its posts after one origin. Timing only, optional.
 
@@ -208,8 +215,27 @@ class AlgorithmHooks:
         :param max_posts: the number of posts after which a future ends, if the horizon does not end it before.
         :param paths: the number of futures.
         :param seed: of the random numbers.
+        :param state: as in `predict`.
         :return: (paths, k) hours from the origin to the posts of each future, k ≤ `max_posts`: ascending along a row,
             `inf` where the future has no further post within the horizon.
+        """
+
+    @hookspec(firstresult=True)
+    def condense(
+        self, model: Any, posts: pd.DataFrame, config: BaseModel, model_type: ModelTypeName, state: bytes | None
+    ) -> tuple[bytes, int] | None:
+        """Condense posts to what forecasts after them need to know of them. Optional.
+
+        With a state, `predict` and `simulate` return what they return with all posts, to the last digit. It is stored
+        with the scores of live posts, so that their update does not read all posts of a long stream again. It should
+        not grow with the number of posts.
+
+        :param model: what `load` returned.
+        :param posts: all posts in order; with a `state`, those from the last post that it knows on.
+        :param config: the options that the model was trained with.
+        :param state: an earlier state; None for none.
+        :return: the state after the last post, and after how many more posts a new one should be made; None if nothing
+            can be condensed.
         """
 
     @hookspec(firstresult=True)
@@ -323,4 +349,4 @@ class ObserverHooks:
 
 
 REQUIRED_HOOKS = ("algorithm", "train", "predict")
-OPTIONAL_RESULTS = frozenset({"check_ready", "score"})  # the hooks that may return None
+OPTIONAL_RESULTS = frozenset({"check_ready", "condense", "score"})  # the hooks that may return None

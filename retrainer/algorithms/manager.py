@@ -158,6 +158,11 @@ class LoadedAlgorithm:
             )
         description = loaded._call("algorithm")
         _check_description(description, name)
+        if "condense" in hooks and not (description.state_format and loaded._accepts("predict", "state")):
+            raise AlgorithmError(
+                f"the plugin '{name}' implements condense, but has no state_format, or its predict no argument 'state'",
+                hint="Give its Algorithm a state_format, and let predict take the state",
+            )
         return replace(loaded, description=description)
 
     @property
@@ -169,6 +174,11 @@ class LoadedAlgorithm:
     def can_warm_start(self) -> bool:
         """Whether training can start from an earlier model: the algorithm's own `train` takes `previous`."""
         return self._accepts("train", "previous")
+
+    @property
+    def can_condense(self) -> bool:
+        """Whether the algorithm can condense posts to a state."""
+        return "condense" in self.hook_names
 
     def _accepts(self, hook: str, argument: str) -> bool:
         """Whether the algorithm's own implementation of a hook has an argument."""
@@ -243,11 +253,13 @@ class LoadedAlgorithm:
         model_type: ModelTypeName,
         budget: Budget | None = None,
         without: frozenset[str] = frozenset(),
+        state: bytes | None = None,
     ) -> Any:
         """Return one forecast per origin, of the model type's class.
 
         Args:
             without: the names of the parts of the context to leave out, of those that `context_parts` returns.
+            state: what `condense` returned for the posts up to the first of `posts`; None if `posts` are all.
         """
         from retrainer.model_types import get_model_type  # noqa: PLC0415  numpy and pandas are slow to import
 
@@ -260,6 +272,7 @@ class LoadedAlgorithm:
             model_type=model_type,
             budget=budget or Budget(),
             without=without,
+            state=state,
         )
         try:
             return get_model_type(model_type).validate(forecasts, len(origins))
@@ -277,6 +290,7 @@ class LoadedAlgorithm:
         max_posts: int,
         paths: int,
         seed: int,
+        state: bytes | None = None,
     ) -> NDArray[np.float64]:
         """Return (paths, k) hours from the one origin to the posts of simulated futures; see the hook.
 
@@ -301,11 +315,26 @@ class LoadedAlgorithm:
             max_posts=max_posts,
             paths=paths,
             seed=seed,
+            state=state,
         )
         try:
             return validate_simulation(hours, horizon_hours, max_posts, paths)
         except (ValueError, TypeError) as error:
             self._fail("simulate", f"returned {error}", error)
+
+    def condense(
+        self, model: Any, posts: pd.DataFrame, config: BaseModel, model_type: ModelTypeName, state: bytes | None = None
+    ) -> tuple[bytes, int] | None:
+        """Return the state after the last of some posts, and for how many posts it will do; None if there is none."""
+        if not self.can_condense:
+            return None
+        found = self._call(
+            "condense", model=model, posts=posts.copy(), config=config, model_type=model_type, state=state
+        )
+        if found is not None and not (isinstance(found, tuple) and [*map(type, found)] == [bytes, int]):
+            self._fail("condense", f"returned a {type(found).__name__} instead of a state and a number of posts")
+        state_and_number: tuple[bytes, int] | None = found
+        return state_and_number
 
     def likelihood(
         self, model: Any, posts: pd.DataFrame, origins: Origins, texts: Sequence[str], config: BaseModel

@@ -47,20 +47,34 @@ class TrainedModel:
         origins: Origins,
         budget: Budget | None = None,
         without: frozenset[str] = frozenset(),
+        state: bytes | None = None,
     ) -> Any:
         """Return one forecast per origin, within a budget; None for a budget of its own.
 
         Args:
             without: the names of the parts of the context to leave out.
+            state: what `condense` returned for the posts up to the first of `posts`; None if `posts` are all.
         """
-        return self.algorithm.predict(self.model, posts, origins, self.options, self.model_type, budget, without)
+        return self.algorithm.predict(self.model, posts, origins, self.options, self.model_type, budget, without, state)
+
+    def condense(self, posts: pd.DataFrame, state: bytes | None = None) -> tuple[bytes, int] | None:
+        """Return the state after the last of some posts, and for how many posts it will do; None if there is none."""
+        return self.algorithm.condense(self.model, posts, self.options, self.model_type, state)
 
     def likelihood(self, posts: pd.DataFrame, origins: Origins, texts: Sequence[str]) -> Likelihoods | None:
         """Return the log-likelihood of each text as the next post after its origin; None if the algorithm has none."""
         return self.algorithm.likelihood(self.model, posts, origins, texts, self.options)
 
     def simulate(
-        self, posts: pd.DataFrame, origins: Origins, *, horizon_hours: float, max_posts: int, paths: int, seed: int = 0
+        self,
+        posts: pd.DataFrame,
+        origins: Origins,
+        *,
+        horizon_hours: float,
+        max_posts: int,
+        paths: int,
+        seed: int = 0,
+        state: bytes | None = None,
     ) -> NDArray[np.float64]:
         """Return (paths, k) hours from the one origin to the posts of simulated futures; see the hook `simulate`."""
         return self.algorithm.simulate(
@@ -72,4 +86,5 @@ class TrainedModel:
             max_posts=max_posts,
             paths=paths,
             seed=seed,
+            state=state,
         )

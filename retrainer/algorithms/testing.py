@@ -253,6 +253,26 @@ def check_the_context_is_enough(case: _Case) -> None:
         case.require_equal(case.forecast_at(index), case.predict(known, origin), problem)
 
 
+def check_a_state_stands_for_the_posts(case: _Case) -> None:
+    """The forecast from an origin is the same with a state, and the posts after it, as with all posts."""
+    state: bytes | None = None
+    begins = 0
+    for last in [case.training_count - 1, case.training_count + 10] if case.algorithm.can_condense else []:
+        posts = case.posts.iloc[begins : last + 1].reset_index(drop=True)
+        found = case.algorithm.condense(case.model, posts, case.options, case.model_type, state)
+        if found is None:
+            continue
+        (state, _), begins = found, last
+        later = case.posts.iloc[begins:].reset_index(drop=True)
+        for index in map(int, np.flatnonzero(case.origins.position >= begins)):
+            origin = case.origins[[index]]
+            alone = case.predict(case.posts, origin)
+            shifted = replace(origin, position=origin.position - begins)
+            forecast = case.algorithm.predict(case.model, later, shifted, case.options, case.model_type, state=state)
+            problem = f"the forecast {case.describe_origin(index)} changes with the state after row {begins}"
+            case.require_equal(alone, forecast, problem)
+
+
 def check_later_posts_of_the_same_second_do_not_matter(case: _Case) -> None:
     """A later post with the origin's own time changes nothing either."""
     right_after_a_post = case.origins.time == utc_times(case.posts)[case.origins.position]
@@ -472,6 +492,7 @@ CHECKS: tuple[Callable[[_Case], None], ...] = (
     check_later_posts_do_not_matter,
     check_later_posts_are_not_required,
     check_the_context_is_enough,
+    check_a_state_stands_for_the_posts,
     check_later_posts_of_the_same_second_do_not_matter,
     check_forecasts_are_independent,
     check_training_is_deterministic,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from functools import cached_property
+from functools import cached_property, reduce
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -13,11 +13,13 @@ import numpy as np
 from retrainer.algorithms.model import TrainedModel
 from retrainer.evaluation.sequential import Stakes, crps_stakes, score_stakes
 from retrainer.live.paid_forecasts import PaidSide, served_forecasts, shadow_forecasts
+from retrainer.live.posts import Context, first_row_after, place_of, post_key
 from retrainer.model_types import get_model_type
 from retrainer.model_types.base import Origins, utc_times
 from retrainer.model_types.content import ContentForecast
 from retrainer.pipeline.loading import load_live_fit
 from retrainer.registry.live import PostScore
+from retrainer.registry.live_tables import ForecastState
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from retrainer.algorithms.manager import LoadedAlgorithm
-    from retrainer.live.posts import Batch
+    from retrainer.live.posts import Batch, PostKey
     from retrainer.model_types.base import ModelType
     from retrainer.model_types.timing import TimingForecasts
     from retrainer.project import Project
@@ -37,20 +39,16 @@ if TYPE_CHECKING:
     from retrainer.runtime import Runtime
 
 _ORIGINS_AT_ONCE = 2_000
+_MIN_CONDENSED_POSTS = 10_000  # fewer are read in less time, and many streams of few posts need no states in a database
 
 NO_FORECAST = ContentForecast(None, outcome="failed")  # which cannot be scored
 
 
 class Side(Protocol):
-    """One side of a comparison.
+    """One side of a comparison."""
 
-    Attributes:
-        context_posts: on how many posts its forecasts depend, as in `Algorithm`; None for all.
-    """
-
-    @property
-    def context_posts(self) -> int | None:
-        """On how many posts its forecasts depend; see `Algorithm`."""
+    def context(self, after: PostKey) -> Context:
+        """Return the posts up to one on which its forecasts of later posts depend."""
 
     def predict(self, posts: pd.DataFrame, origins: Origins) -> Any:
         """Return one forecast per origin, of the model type's class.
@@ -69,10 +67,27 @@ class FitSide:
     version: ModelVersion
 
     @cached_property
-    def context_posts(self) -> int | None:
-        """On how many posts its forecasts depend."""
-        algorithm = self.runtime.algorithms(self.version.algorithm, self.version.model_type_name)
-        return algorithm.description.context_posts.get(self.version.model_type_name)
+    def _algorithm(self) -> LoadedAlgorithm:
+        return self.runtime.algorithms(self.version.algorithm, self.version.model_type_name)
+
+    def context(self, after: PostKey) -> Context:
+        """Return the posts that the algorithm says, or all that its state does not know."""
+        count = self._algorithm.description.context_posts.get(self.version.model_type_name)
+        if count is None and self.state is not None and place_of(_end_of(self.state)) <= place_of(after):
+            return Context(1, _end_of(self.state))
+        return Context(count)
+
+    @cached_property
+    def state(self) -> ForecastState | None:
+        """What its algorithm has condensed posts to; None if nothing was stored."""
+        if not self._algorithm.can_condense or self.project.posts.is_foreign:  # changes of foreign posts are not noted
+            return None
+        return self.project.registry.get_forecast_state(self.version.fit, self._algorithm.description.state_format)
+
+    def forget(self) -> None:
+        """Read the state again: posts have changed."""
+        self.__dict__.pop("state", None)
+        self.__dict__.pop("_condensed", None)
 
     @cached_property
     def model(self) -> TrainedModel:
@@ -89,9 +104,59 @@ class FitSide:
         for known, known_key, forecasts in self._latest:
             if known is posts and known_key == key:
                 return forecasts
-        forecasts = self.model.predict(posts, origins)
+        known, first, state = self._beyond_the_state(posts)
+        if state is not None and origins.position.min() < first:
+            known, first, state = posts, 0, None
+        forecasts = self.model.predict(known, replace(origins, position=origins.position - first), state=state)
         self._latest[:] = [(posts, key, forecasts)]
         return forecasts
+
+    def condense(self, posts: pd.DataFrame) -> ForecastState | None:
+        """Return the state after the last of some posts, if there is a new one that is worth storing.
+
+        Args:
+            posts: all usable posts up to one, or those that forecasts after it depend on.
+        """
+        if not self._algorithm.can_condense or self.project.posts.is_foreign:
+            return None
+        known, _, state = self._beyond_the_state(posts)
+        time, post_id = post_key(posts, -1)
+        enough = _MIN_CONDENSED_POSTS if self.state is None or state is None else self.state.good_for + 1
+        if len(known) < enough or self._condensed == [(time, post_id)]:
+            return None
+        found = self.model.condense(known, state)
+        self._condensed[:] = [(time, post_id)]
+        if found is None:
+            return None
+        data, good_for = found
+        return ForecastState(
+            stream=self.version.stream,
+            model_type=self.version.model_type,
+            fit=self.version.fit,
+            format=self._algorithm.description.state_format,
+            through=time,
+            through_post_id=post_id,
+            good_for=good_for,
+            data=data,
+        )
+
+    @cached_property
+    def _condensed(self) -> list[tuple[datetime, str]]:
+        """The last post up to which posts were condensed."""
+        return []
+
+    def _beyond_the_state(self, posts: pd.DataFrame) -> tuple[pd.DataFrame, int, bytes | None]:
+        """Return the posts from the last one that the state knows on, the row of that one, and the state.
+
+        Without a state, or where it knows a later post than the last one, return all posts.
+        """
+        if self.state is None:
+            return posts, 0, None
+        row = first_row_after(posts, _end_of(self.state)) - 1
+        if row < 0 or post_key(posts, row) != _end_of(self.state):
+            return posts, 0, None
+        known = posts.iloc[row:].reset_index(drop=True) if row else posts
+        return known, row, self.state.data
 
 
 @dataclass(frozen=True)
@@ -107,10 +172,9 @@ class NaiveSide:
     algorithm: LoadedAlgorithm
     fit: Callable[[], bytes]
 
-    @property
-    def context_posts(self) -> int | None:
-        """On how many posts its forecasts depend."""
-        return self.algorithm.description.context_posts.get(self.comparison.model_type_name)
+    def context(self, after: PostKey) -> Context:  # noqa: ARG002
+        """Return the posts that the algorithm says."""
+        return Context(self.algorithm.description.context_posts.get(self.comparison.model_type_name))
 
     @cached_property
     def model(self) -> TrainedModel:
@@ -128,10 +192,12 @@ class NaiveSide:
 class ServedSide(FitSide):
     """A fit whose forecasts cost money: those that were made when it was asked are scored."""
 
-    @cached_property
-    def context_posts(self) -> int | None:
-        """Which posts it knew stands with each forecast."""
-        return 1
+    def context(self, after: PostKey) -> Context:  # noqa: ARG002
+        """Return the last post: which ones it knew stands with each forecast."""
+        return Context(1)
+
+    def condense(self, posts: pd.DataFrame) -> None:
+        """Return None: its forecasts were made already."""
 
     def predict(self, posts: pd.DataFrame, origins: Origins) -> Any:
         """Return the forecasts that were made."""
@@ -149,10 +215,9 @@ class PaidSides:
     versions: dict[TestSide, ModelVersion]
     calls: bool
 
-    @property
-    def context_posts(self) -> int | None:
-        """On how many posts the calls that are to be made depend."""
-        return context_of([FitSide(self.project, self.runtime, version) for version in self.versions.values()])
+    def context(self, after: PostKey) -> Context:
+        """Return the posts on which the calls that are to be made depend."""
+        return context_of([FitSide(self.project, self.runtime, version) for version in self.versions.values()], after)
 
     def predict(self, batch: Batch, now: datetime) -> dict[TestSide, list[ContentForecast | None]]:
         """Return the forecasts of the first posts of a batch, as many as are settled; make those that are missing."""
@@ -182,21 +247,23 @@ class MadeSide:
     side: Side
     made: dict[int, ContentForecast | None]
 
-    @property
-    def context_posts(self) -> int | None:
-        """On how many posts its forecasts depend."""
-        return self.side.context_posts
+    def context(self, after: PostKey) -> Context:
+        """Return the posts on which its forecasts depend."""
+        return self.side.context(after)
 
     def predict(self, posts: pd.DataFrame, origins: Origins) -> Any:  # noqa: ARG002
         """Return the forecasts that were made."""
         return [self.made[int(position) + 1] or NO_FORECAST for position in origins.position]
 
 
-def context_of(sides: Sequence[Side | PaidSides]) -> int | None:
-    """Return on how many posts the forecasts of all sides depend; None for all."""
-    numbers = [side.context_posts for side in sides]
-    known = [number for number in numbers if number is not None]
-    return max(known) if len(known) == len(numbers) else None
+def context_of(sides: Sequence[Side | PaidSides], after: PostKey) -> Context:
+    """Return the posts up to one on which the forecasts of all sides depend."""
+    return reduce(Context.joined, (side.context(after) for side in sides))
+
+
+def _end_of(state: ForecastState) -> tuple[datetime, str]:
+    """Return the last post that a state knows."""
+    return state.through, state.through_post_id
 
 
 def score_batch(

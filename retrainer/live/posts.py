@@ -6,7 +6,7 @@ from bisect import bisect_right
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import sha256
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -30,6 +30,25 @@ if TYPE_CHECKING:
 BATCH_POSTS = 1_000
 
 
+class Context(NamedTuple):
+    """The posts on which forecasts of the posts after one depend.
+
+    Attributes:
+        last: at least so many, the last ones; None for all posts.
+        since: all from this one on, too; None for no more.
+    """
+
+    last: int | None
+    since: PostKey | None = None
+
+    def joined(self, other: Context) -> Context:
+        """Return the posts on which either of two forecasts depends."""
+        if self.last is None or other.last is None:
+            return Context(None)
+        starts = [since for since in (self.since, other.since) if since is not None]
+        return Context(max(self.last, other.last), min(starts, key=place_of) if starts else None)
+
+
 @dataclass(frozen=True)
 class Batch:
     """The next live posts of a comparison.
@@ -51,11 +70,11 @@ class Batch:
     @property
     def through(self) -> tuple[datetime, str]:
         """Time and id of the last post."""
-        return _key(self.seen, -1)
+        return post_key(self.seen, -1)
 
     def up_to(self, count: int) -> Batch:
         """Return the batch of which only the first posts are looked at."""
-        last = _key(self.posts, int(self.rows[count - 1]))
+        last = post_key(self.posts, int(self.rows[count - 1]))
         return Batch(
             self.after, self.posts, self.rows[:count], self.seen.iloc[: first_row_after(self.seen, last)], is_last=True
         )
@@ -72,20 +91,20 @@ class LivePosts:
         self.until = until
         self._type = get_model_type(model_type)
         self._with_content = model_type == "content"
-        self._latest: tuple[PostKey, int | None, Batch | None] | None = None
+        self._latest: tuple[PostKey, Context, Batch | None] | None = None
 
-    def read(self, after: PostKey, context: int | None) -> Batch | None:
-        """Return the first posts after one; None if there are none.
+    def read(self, after: PostKey, context: Context) -> Batch | None:
+        """Return the first posts after one, and those up to it that their forecasts depend on; None if there are none.
 
         Args:
             after: the post.
-            context: the number of posts up to the one before that a forecast depends on; None for all.
+            context: the posts up to it on which forecasts depend.
         """
         if self._latest is None or self._latest[:2] != (after, context):
-            if context is None or self.store.is_foreign:
+            if context.last is None or self.store.is_foreign:
                 batch = None if self._is_last(after) else self._cut(after)
             else:
-                batch = self._read_few(after, context)
+                batch = self._read_few(after, context.last, context.since)
             self._latest = after, context, batch
         return self._latest[2]
 
@@ -94,12 +113,15 @@ class LivePosts:
         is_read = "_all" in self.__dict__
         return not is_read and not self.store.is_foreign and self._load_after(after, 1).empty
 
-    def _read_few(self, after: PostKey, context: int) -> Batch | None:
+    def _read_few(self, after: PostKey, count: int, since: PostKey | None) -> Batch | None:
         """Read the first posts after one, and some before."""
         seen = self._load_after(after, BATCH_POSTS)
         if not len(seen):
             return None
-        known, usable = self._load_before(after, context), self._type.usable_posts(seen)
+        known = self._load_before(after, count) if since is None else self._load_between(since, after)
+        if len(known) < count:
+            known = self._load_before(after, count)
+        usable = self._type.usable_posts(seen)
         posts = pd.concat([known, usable], ignore_index=True) if len(known) else usable
         rows = np.arange(len(known), len(posts), dtype=np.int64)
         return Batch(after, posts, rows[rows > 0], seen, len(seen) < BATCH_POSTS)  # none precedes the very first one
@@ -110,7 +132,7 @@ class LivePosts:
         seen = self._all.iloc[first : first + BATCH_POSTS]
         if not len(seen):
             return None
-        ends = (first_row_after(self._usable, key, self._usable_times) for key in (after, _key(seen, -1)))
+        ends = (first_row_after(self._usable, key, self._usable_times) for key in (after, post_key(seen, -1)))
         rows = np.arange(*ends, dtype=np.int64)
         posts = self._usable.iloc[: rows[-1] + 1] if len(rows) else self._usable
         return Batch(after, posts, rows[rows > 0], seen, first + BATCH_POSTS >= len(self._all))
@@ -144,8 +166,8 @@ class LivePosts:
             return after[0]
         first = first_row_after(self._usable, after, self._usable_times)
         for row, key in zip(range(first, len(self._usable)), scored, strict=False):
-            if _key(self._usable, row) != key:
-                return min(key[0], _key(self._usable, row)[0])
+            if post_key(self._usable, row) != key:
+                return min(key[0], post_key(self._usable, row)[0])
         return after[0]
 
     def forget(self) -> None:
@@ -177,6 +199,11 @@ class LivePosts:
             after, until or self.until, limit, with_content=self._with_content, connection=connection
         )
 
+    def _load_between(self, since: PostKey, until: PostKey) -> pd.DataFrame:
+        """Return the usable posts from one to another."""
+        posts = self.store.load_after(since, until[0], None, with_content=self._with_content, inclusive=True)
+        return self._type.usable_posts(posts.iloc[: first_row_after(posts, until)])
+
     def _load_before(self, before: PostKey, count: int) -> pd.DataFrame:
         """Return the last usable posts up to one, as many as there are."""
         limit = count
@@ -203,7 +230,13 @@ def first_row_after(posts: pd.DataFrame, last: PostKey, times: NDArray[np.dateti
     return start + bisect_right([str(other) for other in posts["post_id"].iloc[start:end]], post_id)
 
 
-def _key(posts: pd.DataFrame, row: int) -> tuple[datetime, str]:
+def place_of(post: PostKey) -> tuple[datetime, bool, str]:
+    """Return what orders posts, by their time and id."""
+    return post[0], post[1] is None, post[1] or ""
+
+
+def post_key(posts: pd.DataFrame, row: int) -> tuple[datetime, str]:
+    """Return time and id of the post in a row."""
     return posts["created_at"].iloc[row].to_pydatetime(), str(posts["post_id"].iloc[row])
 
 

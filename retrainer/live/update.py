@@ -17,10 +17,11 @@ from typing import TYPE_CHECKING, Literal
 from retrainer.errors import AlgorithmError, DatabaseError, NothingToRollBack, PostsError, RetrainerError
 from retrainer.evaluation.sequential import EProcess
 from retrainer.live.forecasting import FitSide, MadeSide, NaiveSide, PaidSides, ServedSide, context_of, score_batch
-from retrainer.live.posts import LivePosts
+from retrainer.live.posts import LivePosts, first_row_after, place_of
 from retrainer.live.scores import Totals, load_evidence
 from retrainer.pipeline.loading import NAIVE_ALGORITHM, is_paid, train_naive_model
 from retrainer.registry.budgets import TEST_SIDES
+from retrainer.registry.forecast_states import keep_forecast_states
 from retrainer.registry.live import append_live_scores, cut_live_scores
 from retrainer.registry.live_tables import LiveComparison
 
@@ -28,13 +29,13 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from retrainer.live.forecasting import Side
-    from retrainer.live.posts import Batch, PostKey
+    from retrainer.live.posts import Batch, Context, PostKey
     from retrainer.live.summary import Against
     from retrainer.model_types import ModelTypeName
     from retrainer.project import Project
     from retrainer.registry.budgets import TestSide
     from retrainer.registry.live import PostScore
-    from retrainer.registry.live_tables import ABTest
+    from retrainer.registry.live_tables import ABTest, ForecastState
     from retrainer.registry.registry import Registry
     from retrainer.registry.tables import ModelVersion
     from retrainer.runtime import Runtime
@@ -142,7 +143,7 @@ def find_start(registry: Registry, version: ModelVersion) -> PostKey:
 
 
 def _latest(*posts: PostKey) -> PostKey:
-    return max(posts, key=lambda post: (post[0], post[1] is None, post[1] or ""))
+    return max(posts, key=place_of)
 
 
 @dataclass(frozen=True)
@@ -276,6 +277,12 @@ class _Update:
 
         return NaiveSide(self.project, comparison, algorithm, fit)
 
+    def _forget_posts(self) -> None:
+        """Read posts again: they may have been read before a change."""
+        self._posts.forget()
+        for side in self._sides.values():
+            side.forget()
+
     def _bring_up_to_date(self, comparison: LiveComparison, scorer: _Scorer) -> LiveComparison:
         """Score the posts that a comparison has not seen yet, batch by batch."""
         registry = self.project.registry
@@ -285,7 +292,8 @@ class _Update:
                 continue
             if comparison.through is not None and comparison.through > self.now:
                 return _as_of(registry, comparison, self.now)
-            batch = self._posts.read(_position(comparison), scorer.context)
+            after = _position(comparison)
+            batch = self._posts.read(after, scorer.context(after))
             if batch is None:
                 return comparison
             scored = scorer.score(comparison, batch, self.now)
@@ -301,12 +309,15 @@ class _Update:
                 "through_post_id": post_id,
                 "posts_digest": self._posts.digest(batch.through),
             }
+            states = scorer.condense(batch)
             with registry.database.write() as session:
                 is_written = self._posts.is_current(session.connection(), batch) and append_live_scores(
                     session, comparison, scores, columns
                 )
+                if is_written:
+                    keep_forecast_states(session, states, self._sides)
             if not is_written:
-                self._posts.forget()
+                self._forget_posts()
                 comparison = registry.get_live_comparison(comparison.comparison_id)
                 continue
             for name, value in columns.items():
@@ -322,7 +333,7 @@ class _Update:
             return False
         totals = Totals.read(registry, comparison, before=since)
         columns = {**totals.columns(), "posts_digest": self._posts.digest(totals.last)}
-        self._posts.forget()  # it may have been read before the change
+        self._forget_posts()
         with registry.database.write() as session:
             cut_live_scores(session, comparison, totals.last, columns)  # if another process was faster, it has cut them
         return True
@@ -364,9 +375,16 @@ class _Scorer:
     of_test: PaidSides | None
     training_began_at: datetime
 
-    @property
-    def context(self) -> int | None:
-        return context_of([*self.sides, *([self.of_test] if self.of_test else [])])
+    def context(self, after: PostKey) -> Context:
+        return context_of([*self.sides, *([self.of_test] if self.of_test else [])], after)
+
+    def condense(self, batch: Batch) -> list[ForecastState]:
+        """Return the new states of the fits after the last of the new posts, to be stored with the scores."""
+        if not batch.is_last or not len(batch.rows):
+            return []
+        posts = batch.posts.iloc[: first_row_after(batch.posts, batch.through)]
+        found = [side.condense(posts) for side in self.sides if isinstance(side, FitSide)]
+        return [state for state in found if state is not None]
 
     def score(self, comparison: LiveComparison, batch: Batch, now: datetime) -> tuple[Batch, list[PostScore]] | None:
         """Score a batch, or as many of its first posts as the paid sides have forecast; None if they have none."""

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from itertools import combinations
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 
 from retrainer.errors import InsufficientData
 from retrainer.model_types.base import Metric, ModelType, Origins, StoredForecasts, quarters_of_day
+from retrainer.model_types.expected_score import measure_coverage
 from retrainer.model_types.likelihood import PostLikelihood, likelihood_metrics, parse_post_likelihood
 from retrainer.model_types.similarity import matching_scores, similarity_rows
 
@@ -40,8 +40,8 @@ class ContentForecast:
         cache_read_tokens, cache_write_tokens: those of the tokens read that came from, or went into, a prompt cache.
         latency_seconds: the duration of the call; 0 without a call.
         retries: the number of retries.
-        agreement: of the samples from which the text was chosen, 0 to 1, by `agreement`; None without samples. It does
-            not say how well the text will score.
+        agreement: of the samples from which the text was chosen, 0 to 1, by `sample_agreement`; None without samples.
+            It does not say how well the text will score.
         likelihood: of the actual post, by the hook `likelihood`. Evaluations add it; a plugin leaves it None.
     """
 
@@ -121,16 +121,6 @@ def similarity(one: str, other: str) -> float:
     return (length_similarity(one, other) + word_overlap(one, other)) / 2
 
 
-def agreement(samples: Sequence[str]) -> float | None:
-    """Return how far several texts for the same post agree: the mean similarity of their pairs, 0 to 1.
-
-    Returns:
-        None for fewer than two texts.
-    """
-    pairs = [similarity(*pair) for pair in combinations(samples, 2)]
-    return sum(pairs) / len(pairs) if pairs else None
-
-
 class Content(ModelType[ContentForecasts, ContentTargets]):
     """The content model type."""
 
@@ -167,6 +157,9 @@ class Content(ModelType[ContentForecasts, ContentTargets]):
             "how unlikely the posts were, lower is better; comparable between models with the same tokens",
             best=0,
         ),
+        Metric("expected_score_coverage", "80% interval covers", "share", "scores in the interval expected before"),
+        Metric("expected_score_width", "80% interval width", "number", "mean distance between its ends"),
+        Metric("expected_score_posts", "Posts with interval", "count", "those after the first 50"),
         Metric("copy_rate", "Copies", "share", "forecasts that repeat an earlier post"),
         Metric("distinct_share", "Distinct", "share", "different texts among the forecasts"),
         Metric(
@@ -256,10 +249,12 @@ class Content(ModelType[ContentForecasts, ContentTargets]):
     def score(self, forecasts: ContentForecasts, targets: ContentTargets) -> dict[str, float]:
         """Return length similarity, word overlap, their mean (the overall score), and metrics that decide nothing.
 
-        The latter are lift and rank AUC (see `MatchingScores`), the shares of copies (if the positions are known) and
-        of distinct texts, nats a token and likelihood lift (if the likelihoods are known), BLEU and chrF.
+        The latter are lift and rank AUC (see `MatchingScores`), how often the score was in the interval expected before
+        (with enough posts, see `measure_coverage`), the shares of copies (if the positions are known) and of distinct
+        texts, nats a token and likelihood lift (if the likelihoods are known), BLEU and chrF.
         """
-        means = self.score_components(forecasts, targets).mean(axis=0)
+        components = self.score_components(forecasts, targets)
+        means = components.mean(axis=0)
         texts = [forecast.text or "" for forecast in forecasts]
         lift, rank_auc = matching_scores(similarity_rows(texts, targets.texts))
         metrics = {
@@ -269,6 +264,9 @@ class Content(ModelType[ContentForecasts, ContentTargets]):
             "lift": lift,
             "rank_auc": rank_auc,
         }
+        coverage = measure_coverage(self.overall_score(components))
+        if coverage is not None:
+            metrics |= {f"expected_score_{name}": value for name, value in coverage._asdict().items()}
         if targets.positions is not None:
             metrics["copy_rate"] = sum(targets.find_copies(forecasts)) / len(forecasts)
         metrics["distinct_share"] = len({normalize_text(text) for text in texts}) / len(texts)

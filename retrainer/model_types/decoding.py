@@ -6,6 +6,7 @@ Kumar and Byrne 2004, "Minimum Bayes-risk decoding for statistical machine trans
 
 from __future__ import annotations
 
+from itertools import combinations
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -42,3 +43,13 @@ def choose_text(samples: Sequence[str], known: Sequence[str], *, copies: bool) -
     votes = [*texts, *known]
     expected = [sum(similarity(text, other) for other in votes) for text in candidates]
     return candidates[int(np.argmax(expected))]
+
+
+def sample_agreement(samples: Sequence[str]) -> float | None:
+    """Return how far several texts for the same post agree: the mean similarity of their pairs, 0 to 1.
+
+    Returns:
+        None for fewer than two texts.
+    """
+    pairs = [similarity(*pair) for pair in combinations(samples, 2)]
+    return sum(pairs) / len(pairs) if pairs else None

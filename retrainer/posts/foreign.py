@@ -101,9 +101,10 @@ class ForeignPostStore(PostStore):
         self,
         after: tuple[datetime, str | None],
         until: datetime,
-        limit: int,
+        limit: int | None,
         *,
         with_content: bool,
+        inclusive: bool = False,
         connection: sa.Connection | None = None,
     ) -> pd.DataFrame:
         """Refuse: the times of a foreign table may be texts in any form, so a part of it cannot be selected.

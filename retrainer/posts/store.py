@@ -9,6 +9,7 @@ from itertools import groupby
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
 import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError
@@ -146,15 +147,19 @@ class PostStore:
         times = pd.to_datetime(posts["created_at"], utc=True, format="ISO8601")
         posts["created_at"] = times.astype("datetime64[us, UTC]")
         # A database may sort by the collation of a language; origins rely on the plain order of ids.
+        later = np.diff(posts["created_at"].astype("int64"))
+        if (later > 0).all():
+            return posts
         return posts.sort_values(["created_at", "post_id"], kind="stable", ignore_index=True)
 
     def load_after(
         self,
         after: tuple[datetime, str | None],
         until: datetime,
-        limit: int,
+        limit: int | None,
         *,
         with_content: bool,
+        inclusive: bool = False,
         connection: sa.Connection | None = None,
     ) -> pd.DataFrame:
         """Return the first posts of a stream after a post and up to a time, like `load`.
@@ -162,14 +167,16 @@ class PostStore:
         Args:
             after: time and id of the post; without an id, all posts of that time are before.
             until: the last time (UTC).
-            limit: the maximum number of posts.
+            limit: the maximum number of posts; None for all.
             with_content: whether to load the texts.
+            inclusive: whether the post itself is one of them, if it has an id.
             connection: of a transaction to read in; None for one of its own.
         """
         time, post_id = after
         is_later = Post.created_at > time
         if post_id is not None:
-            is_later = (Post.created_at >= time) & (is_later | (self._plain_id > post_id))  # the first takes an index
+            follows = self._plain_id >= post_id if inclusive else self._plain_id > post_id
+            is_later = (Post.created_at >= time) & (is_later | follows)  # the first takes an index
         query = self._select_posts({"content": Post.content} if with_content else {}, until).where(is_later)
         query = query.order_by(Post.created_at, self._plain_id).limit(limit)
         return self._read_posts(query, connection)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from sqlalchemy import and_, case, delete, func, insert, or_, select, update
 
+from retrainer.registry.forecast_states import drop_forecast_states
 from retrainer.registry.live_tables import COMPARED_WITH, ABTest, LiveComparison, LiveScore
 from retrainer.registry.queries import is_of
 from retrainer.registry.scope import Scope
@@ -181,6 +182,19 @@ class Live(Scope):
                 return
             after = rows[-1].created_at, rows[-1].post_id
 
+    def list_latest_live_scores(self, comparison_id: int, until: datetime, count: int) -> list[PostScore]:
+        """Return the scores of the latest posts of a comparison up to a time, in order of (created_at, post_id).
+
+        Args:
+            until: the last time of a post, UTC.
+            count: the maximum number of scores.
+        """
+        of_period = (LiveScore.comparison_id == comparison_id, LiveScore.created_at <= until)
+        columns = [LiveScore.__table__.c[name] for name in PostScore._fields]
+        query = select(*columns).where(*of_period).order_by(LiveScore.created_at.desc(), LiveScore.post_id.desc())
+        with self.database.read() as session:
+            return [PostScore._make(row) for row in session.execute(query.limit(count))][::-1]
+
 
 def _add_live_comparison(session: Session, comparison: LiveComparison) -> LiveComparison:
     key = ("stream", "model_type", "fit", "against", "other_fit", "origin", "starts_after")
@@ -267,6 +281,8 @@ def mark_posts_changed(
 ) -> None:
     """Record, in the transaction that changes posts, that scores of posts from a time on are to be made again.
 
+    States of fits that know such posts are deleted.
+
     Args:
         since: the earliest time, before or after, of the posts that were added, deleted, changed or moved.
         model_types: the types that see a difference.
@@ -276,6 +292,7 @@ def mark_posts_changed(
     is_later = or_(LiveComparison.rescore_from.is_(None), LiveComparison.rescore_from > since)
     query = update(LiveComparison).where(scored, is_later, LiveComparison.model_type.in_(model_types))
     connection.execute(query.values(rescore_from=since))
+    drop_forecast_states(connection, stream, since, model_types)
 
 
 def _update_if_unchanged(session: Session, comparison: LiveComparison, values: Mapping[str, object]) -> bool:

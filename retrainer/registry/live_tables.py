@@ -134,3 +134,18 @@ class LiveForecast(OfModel, Base):
     forecast: Mapped[dict[str, Any]]
 
     __table_args__ = (Index("ix_retrainer_live_forecasts_fit", "stream", "model_type", "fit", "last_post_at"),)
+
+
+class ForecastState(OfModel, Base):
+    """What the posts up to one mean for later forecasts of a fit, as its algorithm has condensed them."""
+
+    __tablename__ = f"{PREFIX}forecast_states"
+
+    fit: Mapped[str] = mapped_column(Text, primary_key=True)
+    format: Mapped[int]  # the `state_format` of the algorithm
+    through: Mapped[datetime]  # the time of the last post that it knows …
+    through_post_id: Mapped[str] = mapped_column(Text)  # … and its id
+    good_for: Mapped[int]  # so many more posts; then there should be a new one
+    data: Mapped[bytes] = mapped_column(LargeBinary)
+
+    __table_args__ = (Index("ix_retrainer_forecast_states_stream", "stream", "model_type"),)

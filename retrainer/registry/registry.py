@@ -13,6 +13,7 @@ from sqlalchemy import exists, func, inspect, select
 
 from retrainer.registry.ab_tests import ABTests
 from retrainer.registry.explanations import Explanations
+from retrainer.registry.forecast_states import ForecastStates
 from retrainer.registry.live import Live
 from retrainer.registry.live_forecasts import LiveForecasts
 from retrainer.registry.names import Names
@@ -32,7 +33,19 @@ if TYPE_CHECKING:
     from retrainer.registry.database import Database
 
 
-class Registry(Versions, Explanations, Runs, Promotions, Retention, Live, LiveForecasts, ABTests, Names, Overviews):
+class Registry(
+    Versions,
+    Explanations,
+    Runs,
+    Promotions,
+    Retention,
+    Live,
+    LiveForecasts,
+    ForecastStates,
+    ABTests,
+    Names,
+    Overviews,
+):
     """The registry of versions, runs and promotions, of one stream, several or all."""
 
     def __init__(self, database: Database, streams: tuple[str, ...] | None = (DEFAULT_STREAM,)) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
-from retrainer.registry.live_tables import LiveComparison, LiveForecast
+from retrainer.registry.live_tables import ForecastState, LiveComparison, LiveForecast
 from retrainer.registry.queries import has_own_posts, insert_new
 from retrainer.registry.runs import close_interrupted, require_no_run
 from retrainer.registry.tables import (
@@ -69,6 +69,7 @@ def copy_rows(source: sa.Connection, target: sa.Connection, without_data: Iterab
             counts[table.name] += len(rows)
     if had_posts:  # which may differ from those that the scores are of
         target.execute(sa.update(LiveComparison).values(rescore_from=LiveComparison.starts_after))
+        target.execute(sa.delete(ForecastState))
     _continue_ids(target)
     return counts
 

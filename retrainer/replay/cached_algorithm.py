@@ -176,14 +176,15 @@ class CachedAlgorithm(LoadedAlgorithm):
         model_type: ModelTypeName,
         budget: Budget | None = None,
         without: frozenset[str] = frozenset(),
+        state: bytes | None = None,
     ) -> Any:
-        """Return the forecasts.
+        """Return the forecasts; those with a state are not cached.
 
         Raises:
             CostLimitReached: they are paid and could exceed the limit.
         """
         budget = budget or Budget()
-        predict = partial(super().predict, model, posts, origins, config, model_type, budget, without)
+        predict = partial(super().predict, model, posts, origins, config, model_type, budget, without, state)
 
         def compute() -> Any:
             if not self.description.paid:
@@ -198,7 +199,7 @@ class CachedAlgorithm(LoadedAlgorithm):
                 self.cache.pay(max(budget.cost_usd - before, reported))
 
         digest = self.cache.history.digest_of(posts)
-        if digest is None:
+        if digest is None or state is not None:
             return compute()
         target_time = b"" if origins.target_time is None else origins.target_time.astype("datetime64[us]").tobytes()
         times = (origins.time.astype("datetime64[us]").tobytes(), origins.position.tobytes(), target_time)

@@ -12,12 +12,13 @@ import pytest
 
 from retrainer.evaluation.sequential import EProcess
 from retrainer.live.forecasting import score_batch
-from retrainer.live.posts import Batch
+from retrainer.live.posts import Batch, Context
 from retrainer.live.scores import stakes_of
 from retrainer.model_types.timing import LEVELS, TimingForecasts
 from retrainer.registry.live_tables import LiveComparison
 
 if TYPE_CHECKING:
+    from retrainer.live.posts import PostKey
     from retrainer.model_types.base import Origins
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
@@ -29,7 +30,9 @@ class Exponential:
     """A side that forecasts exponential waits with the same mean, in hours, from every origin."""
 
     mean: float
-    context_posts: int | None = 1
+
+    def context(self, after: PostKey) -> Context:
+        return Context(1)
 
     def predict(self, posts: pd.DataFrame, origins: Origins) -> Any:
         quantiles = np.tile(-self.mean * np.log1p(-LEVELS), (len(origins), 1))

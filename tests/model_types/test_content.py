@@ -17,7 +17,6 @@ from retrainer.model_types.content import (
     Content,
     ContentForecast,
     ContentTargets,
-    agreement,
     first_rows,
     length_similarity,
     normalize_text,
@@ -114,12 +113,6 @@ def test_an_ok_forecast_needs_a_text() -> None:
 def test_an_agreement_that_is_not_between_0_and_1_is_refused(given_agreement: float) -> None:
     with pytest.raises(ValueError, match="agreement of samples"):
         CONTENT.validate([ContentForecast("a", agreement=given_agreement)], 1)
-
-
-def test_the_agreement_of_samples_is_the_mean_similarity_of_their_pairs() -> None:
-    assert agreement(["one two", "one two", "one two"]) == 1
-    assert agreement(["aa", "bb", "aa"]) == pytest.approx((0.5 + 1 + 0.5) / 3)
-    assert agreement(["one"]) is None
 
 
 @given(st.lists(st.text(), min_size=2, max_size=2))

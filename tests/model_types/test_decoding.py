@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from retrainer.model_types.decoding import choose_text
+from retrainer.model_types.decoding import choose_text, sample_agreement
 
 KNOWN = ["the fog lifts", "the fog lifts again"]
 
@@ -28,3 +28,9 @@ def test_without_a_text_a_post_is_chosen_and_without_posts_nothing_can_be() -> N
     assert choose_text(["", ""], KNOWN, copies=False) in KNOWN
     with pytest.raises(ValueError, match="nothing to choose from"):
         choose_text([""], [], copies=True)
+
+
+def test_the_agreement_of_samples_is_the_mean_similarity_of_their_pairs() -> None:
+    assert sample_agreement(["one two", "one two", "one two"]) == 1
+    assert sample_agreement(["aa", "bb", "aa"]) == pytest.approx((0.5 + 1 + 0.5) / 3)
+    assert sample_agreement(["one"]) is None

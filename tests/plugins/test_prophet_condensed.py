@@ -1,0 +1,71 @@
+"""`prophet` condenses the posts up to one to a state: forecasts with it are those from all posts, to the last digit."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+from retrainer.algorithms.manager import load_algorithm
+from retrainer.model_types.base import Origins, utc_times
+from retrainer.posts.sample import sample_posts
+from retrainer_prophet.checkpoint_state import CACHE
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import pandas as pd
+
+PROPHET = load_algorithm("prophet")
+OPTIONS = PROPHET.options({}, "timing")
+
+
+@pytest.fixture(autouse=True)
+def cold() -> Iterator[None]:
+    """Begin and end with an empty cache."""
+    CACHE.clear()
+    yield
+    CACHE.clear()
+
+
+def origins_after(posts: pd.DataFrame, row: int) -> Origins:
+    """Return origins right after a post and half an hour later."""
+    time = utc_times(posts)[[row, row]] + np.array([0, 30], dtype="timedelta64[m]")
+    return Origins(time, np.array([row, row]))
+
+
+def forecast(model: Any, posts: pd.DataFrame, row: int, state: bytes | None = None, begins: int = 0) -> np.ndarray:
+    """Return the quantiles and the points (2, 100) from the post in a row, with a state after the row `begins`."""
+    known = posts.iloc[begins:].reset_index(drop=True)
+    origins = Origins((all_origins := origins_after(posts, row)).time, all_origins.position - begins)
+    CACHE.clear()
+    found = PROPHET.predict(model, known, origins, OPTIONS, "timing", state=state)
+    return np.column_stack([found.quantiles, found.point])
+
+
+def condense(model: Any, posts: pd.DataFrame, row: int, state: bytes | None = None, begins: int = 0) -> bytes:
+    """Return the state after the post in a row."""
+    CACHE.clear()
+    known = posts.iloc[begins : row + 1].reset_index(drop=True)
+    found = PROPHET.condense(model, known, OPTIONS, "timing", state)
+    assert found is not None
+    return found[0]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("training", "count", "step"), [(300, 2600, 275), (8600, 9600, 230)])
+def test_forecasts_with_a_state_are_those_from_all_posts(training: int, count: int, step: int) -> None:
+    """Over many checkpoints, each state condensed from the one before, and forecasts across the next checkpoint."""
+    posts = sample_posts(count=count, seed=4)[["post_id", "created_at"]]
+    model = PROPHET.train(posts.iloc[:training], OPTIONS, "timing")
+    begins = training + 20
+    state = condense(model, posts, begins)
+    sizes = []
+    for row in range(training + 90, count, step):
+        expected = forecast(model, posts, row)
+        assert (forecast(model, posts, row, state, begins) == expected).all(), row
+        state, begins = condense(model, posts, row - 5, state, begins), row - 5
+        assert (forecast(model, posts, row, state, begins) == expected).all(), row
+        sizes.append(len(state))
+    assert max(sizes) < 300_000
