@@ -52,8 +52,8 @@ def measure_model(
     _check_settings(folder, {"options": options, "posts": len(posts), "training": training, "rows": rows.tolist()})
     facts, model = train(posts.iloc[:training], config, folder)
     forecasting = _Forecasting(posts, training, rows, config, model)
-    draws = _resume(folder / "draws.jsonl", len(rows), forecasting.draw)
-    nats = _resume(folder / "nats.jsonl", len(rows), forecasting.nats)
+    draws = resume(folder / "draws.jsonl", len(rows), forecasting.draw)
+    nats = resume(folder / "nats.jsonl", len(rows), forecasting.nats)
     return {
         "training": facts,
         "texts": {copies: [draw[copies] for draw in draws] for copies in ("allow", "avoid")},
@@ -112,7 +112,7 @@ def peak_memory() -> float | None:
     return None
 
 
-def _resume(path: Path, count: int, measure: Callable[[int], dict[str, Any]]) -> list[dict[str, Any]]:
+def resume(path: Path, count: int, measure: Callable[[int], dict[str, Any]]) -> list[dict[str, Any]]:
     """Return the results of the numbers up to a count; those in the file are not measured again."""
     done = list(_complete_lines(path))
     path.write_text("".join(json.dumps(line) + "\n" for line in done), encoding="utf-8")

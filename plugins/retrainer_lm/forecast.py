@@ -63,4 +63,5 @@ def predict_texts(
 def draw_texts(network: Network, prompt: Sequence[int], moment: np.datetime64, options: LmOptions) -> list[str]:
     """Return the samples for a post at a moment; the same each time."""
     seed = np.random.default_rng((options.seed, len(prompt), int(moment.astype(np.int64)) % 2**63)).integers(2**62)
-    return network.sample(prompt, options.samples, options.max_new_tokens, int(seed))
+    texts: list[str] = network.sample(prompt, options.samples, options.max_new_tokens, int(seed))
+    return texts
