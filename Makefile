@@ -100,8 +100,10 @@ bench-futures: $(STAMP)  ## score forecasts of several days on every CSV file in
 	$(BIN)/python -m benchmarks.futures --data '$(DATA)' --streams '$(STREAMS)'
 
 MODEL ?=
-bench-content: $(STAMP)  ## score trivial forecasts of the texts in every CSV file in the folder DATA
-	$(BIN)/python -m benchmarks.content --data '$(DATA)' --model '$(MODEL)'
+POSTS ?= 200
+bench-content: $(STAMP)  ## score forecasts of the texts in every CSV file in the folder DATA: trivial ones, and with ALGORITHMS=finetuned_lm its own
+	$(BIN)/python -m benchmarks.content --data '$(DATA)' --model '$(MODEL)' --streams '$(STREAMS)' --posts $(POSTS) \
+		--algorithms '$(ALGORITHMS)' $(if $(OPTIONS),--options '$(OPTIONS)')
 
 bench-coverage: ALGORITHMS = baseline
 bench-coverage: $(STAMP)  ## measure how often content scores are in the interval expected before, on every CSV file in the folder DATA

@@ -23,7 +23,9 @@ def choose_device() -> str:
 def choose_dtype(device: str) -> torch.dtype:
     """Return bfloat16 where the device multiplies it natively, which is twice as fast, else float32."""
     if device == "cpu":
-        return torch.bfloat16 if torch.cpu.get_capabilities().get("avx512_bf16") else torch.float32
+        capabilities = torch.cpu.get_capabilities()
+        native = capabilities.get("avx512_bf16") or capabilities.get("amx_bf16")
+        return torch.bfloat16 if native else torch.float32
     if device == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False):
         return torch.bfloat16
     return torch.float32

@@ -14,10 +14,13 @@ from retrainer_lm.network import load_network
 from retrainer_lm.windows import PostTokens
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import pandas as pd
 
     from retrainer.algorithms import Origins
     from retrainer_lm import LmOptions
+    from retrainer_lm.network import Network
     from retrainer_lm.storage import LanguageModel
 
 
@@ -49,12 +52,16 @@ def predict_texts(
             started = time.perf_counter()
             context = 0 if "last_posts" in without else options.context_posts
             prompt = tokens.prompt(position, None if "moment" in without else moment, context)
-            seed = int(
-                np.random.default_rng((options.seed, len(prompt), int(moment.astype(np.int64)) % 2**63)).integers(2**62)
-            )
-            samples = network.sample(prompt, options.samples, options.max_new_tokens, seed)
+            samples = draw_texts(network, prompt, moment, options)
             first = position + 1 if "last_posts" in without else max(0, position + 1 - KNOWN_POSTS)
             known = [str(text).strip() for text in posts["content"].iloc[first : position + 1]]
             text = choose_text(samples, known, copies=options.copies == "allow") if any(samples) or known else ""
             forecasts.append(ContentForecast(text, latency_seconds=time.perf_counter() - started))
     return forecasts
+
+
+def draw_texts(network: Network, prompt: Sequence[int], moment: np.datetime64, options: LmOptions) -> list[str]:
+    """Return the samples for a post at a moment; the same each time."""
+    seed = np.random.default_rng((options.seed, len(prompt), int(moment.astype(np.int64)) % 2**63)).integers(2**62)
+    texts: list[str] = network.sample(prompt, options.samples, options.max_new_tokens, int(seed))
+    return texts
