@@ -4,7 +4,7 @@
     make bench-coverage DATA=folder              every CSV of a folder
     make bench-coverage ALGORITHMS=baseline,…    other algorithms whose forecasts are free
 
-    make bench-coverage ALGORITHMS=baseline,…    other free algorithms
+Of the posts with a text, the last 2,000 come later (of fewer than 3,000, two thirds). The version is trained on the
 first 80% of those before, and evaluated on at most 200 evenly spaced ones of the others, which calibrate. Each later
 post is forecast from the post before it, and its score compared with the interval (80%) expected then:
 

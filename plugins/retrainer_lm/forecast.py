@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from retrainer.algorithms import ContentForecast, choose_text, utc_times
+from retrainer.algorithms import ContentForecast, choose_text, sample_agreement, utc_times
 from retrainer_lm import KNOWN_POSTS
 from retrainer_lm.devices import deterministic
 from retrainer_lm.network import load_network
@@ -56,7 +56,8 @@ def predict_texts(
             first = position + 1 if "last_posts" in without else max(0, position + 1 - KNOWN_POSTS)
             known = [str(text).strip() for text in posts["content"].iloc[first : position + 1]]
             text = choose_text(samples, known, copies=options.copies == "allow") if any(samples) or known else ""
-            forecasts.append(ContentForecast(text, latency_seconds=time.perf_counter() - started))
+            agreement = sample_agreement([sample for sample in samples if sample])
+            forecasts.append(ContentForecast(text, latency_seconds=time.perf_counter() - started, agreement=agreement))
     return forecasts
 
 
