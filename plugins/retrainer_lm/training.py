@@ -39,6 +39,7 @@ _MAX_OFFSET = 8  # posts
 _HELD_OUT = 0.1  # of the posts, the last ones
 _HELD_OUT_WINDOWS = 8
 _EVALUATE_EVERY = 20  # steps
+_TIMED_STEPS = 3  # by which the time is estimated
 _PATIENCE = 4  # evaluations without an improvement
 
 log = logging.getLogger(__name__)
@@ -48,8 +49,9 @@ def train_model(posts: pd.DataFrame, options: LmOptions) -> LanguageModel:
     """Train the adapter, on a GPU if there is one.
 
     The description of the model is plain data: `format`; the `base` with its identity and SHA-256; the `tokenizer`;
-    `rank`; `trained_posts`; `steps`, and which of `posts`, `steps` and `time` ended the training; the `held_out` losses
-    in nats a token, the first before training; `device` and the versions of `torch`, `transformers` and `peft`.
+    `rank`; `trained_posts`; `steps`, and which of `early_stopping`, `steps` and `time` ended the training; the
+    `held_out` losses in nats a token, the first before training; `device`, `dtype` of the base model, and the versions
+    of `torch`, `transformers` and `peft`.
 
     Args:
         posts: training posts in order, all with texts.
@@ -67,10 +69,10 @@ def train_model(posts: pd.DataFrame, options: LmOptions) -> LanguageModel:
             hint="Import more posts, or choose another algorithm, such as baseline",
         )
     base = base_model.find_base(options)
-    tokenizer = base_model.load_tokenizer(base)
-    tokens = PostTokens(tokenizer, posts, utc_times(posts))
     device = choose_device()
     with deterministic():
+        tokenizer = base_model.load_tokenizer(base)
+        tokens = PostTokens(tokenizer, posts, utc_times(posts))
         torch.manual_seed(options.seed)
         dtype = choose_dtype(device)  # of the base model alone: the adapter is trained in single precision
         network = base_model.with_adapter(base_model.load_network(base, dtype), options.rank).to(device)
@@ -99,6 +101,7 @@ def train_model(posts: pd.DataFrame, options: LmOptions) -> LanguageModel:
         "ended_by": ended_by,
         "held_out": progress.held_out,
         "device": device,
+        "dtype": str(choose_dtype(device)).removeprefix("torch."),
         "torch": torch.__version__,
         "transformers": transformers.__version__,
         "peft": peft.__version__,
@@ -133,7 +136,8 @@ class _Training:
             log.info("Resumed training after %d steps", progress.steps)
         else:
             progress.held_out.append(self._held_out_loss())
-        for batch in self._batches(progress.steps):
+        first, started = progress.steps, time.monotonic()
+        for batch in self._batches(first):
             if progress.steps >= options.max_steps:
                 return "steps"
             if time.monotonic() > deadline:
@@ -141,12 +145,18 @@ class _Training:
                 return "time"
             self._step(batch, (deadline - time.monotonic()) / (60 * options.max_train_minutes))
             progress.steps += 1
+            if progress.steps - first == _TIMED_STEPS:
+                seconds = (time.monotonic() - started) / _TIMED_STEPS
+                self._log_estimate(min(seconds * (options.max_steps - progress.steps), deadline - time.monotonic()))
             if progress.steps % _EVALUATE_EVERY == 0 or progress.steps == options.max_steps:
                 self._evaluate_held_out()
                 if progress.evaluations_without_gain >= _PATIENCE:
-                    return "posts"
+                    return "early_stopping"
                 checkpoint.write(progress, self._weights(), self.best, self._optimizer.state_dict())
         return "steps"
+
+    def _log_estimate(self, seconds: float) -> None:
+        log.info("Training takes %.0f more minutes at most, and less if the held-out loss stops falling", seconds / 60)
 
     def _evaluate_held_out(self) -> None:
         """Keep the weights if they are the best so far on the held-out posts."""
