@@ -173,7 +173,7 @@ class _Forecasting:
         if self._trigram is None:
             self._trigram = CachedTrigram([self._tokens[row].text for row in range(self._training)])
         with deterministic():
-            network = -self._network.log_likelihood(prompt, text)
+            network = -self._network.log_likelihoods(prompt, [text])[0]
         cached = [self._tokens[row].text for row in range(max(0, last + 1 - CACHED_POSTS), last + 1)]
         trigram = -self._trigram.log_likelihood(text, cached)
         return {"row": last + 1, "tokens": len(text), "finetuned_lm": network, "trigram": trigram}
