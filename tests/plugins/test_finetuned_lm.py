@@ -398,16 +398,16 @@ def test_a_training_that_runs_out_of_memory_fails_in_one_line_and_leaves_product
 ) -> None:
     assert retrainer("train", "content").code == 0
     before = retrainer("production", "--json").json
-    # What is imported takes gigabytes of address space, so the limit is what is used after that, and a little more.
+    # Threads need some room, and end the process where they find none: a large allocation of torch is what must fail.
     script = """
 import gguf, peft, psutil, resource, safetensors, sys, torch, transformers
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM
 from retrainer.__main__ import main
 from retrainer_lm import training
 def limited(*arguments):
-    limit = psutil.Process().memory_info().vms + 2**20
+    limit = psutil.Process().memory_info().vms + 2**28
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
-    return found(*arguments)
+    return found(*arguments).double(), torch.zeros(2**28)
 found, training.base_model.with_adapter = training.base_model.with_adapter, limited
 sys.argv = ["retrainer", *sys.argv[1:]]
 main()
