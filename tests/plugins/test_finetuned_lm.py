@@ -407,7 +407,7 @@ from retrainer_lm import training
 def limited(*arguments):
     limit = psutil.Process().memory_info().vms + 2**28
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
-    return found(*arguments).double(), torch.zeros(2**28)
+    return found(*arguments), torch.zeros(2**28)
 found, training.base_model.with_adapter = training.base_model.with_adapter, limited
 sys.argv = ["retrainer", *sys.argv[1:]]
 main()
