@@ -148,11 +148,11 @@ class Content(ModelType[ContentForecasts, ContentTargets]):
             "likelihood_lift",
             "Likelihood lift",
             "number",
-            "nats a token by which a post is more likely from its own origin than from earlier ones; 0 for a constant",
+            "nats per token by which a post is more likely from its own origin than from earlier ones; 0 for a constant",
         ),
         Metric(
             "nats_per_token",
-            "Nats a token",
+            "Nats per token",
             "number",
             "how unlikely the posts were, lower is better; comparable between models with the same tokens",
             best=0,
@@ -251,7 +251,7 @@ class Content(ModelType[ContentForecasts, ContentTargets]):
 
         The latter are lift and rank AUC (see `MatchingScores`), how often the score was in the interval expected before
         (with enough posts, see `measure_coverage`), the shares of copies (if the positions are known) and of distinct
-        texts, nats a token and likelihood lift (if the likelihoods are known), BLEU and chrF.
+        texts, nats per token and likelihood lift (if the likelihoods are known), BLEU and chrF.
         """
         components = self.score_components(forecasts, targets)
         means = components.mean(axis=0)
