@@ -30,7 +30,7 @@ from retrainer.registry.model_files import files_of_fit
 from retrainer.registry.place import require_plain_paths, sha256, version_path
 from retrainer.registry.queries import require_not_pruned
 from retrainer.registry.refits import REFITS, Refit
-from retrainer.registry.tables import ModelEvaluation, ModelVersion
+from retrainer.registry.tables import ModelEvaluation, ModelExplanation, ModelVersion
 from retrainer.render.documents.exports import ExportDocument, ExportedVersionDocument, ImportedExportDocument
 from retrainer.times import format_time
 
@@ -41,7 +41,11 @@ if TYPE_CHECKING:
 
     from retrainer.model_types import ModelTypeName
     from retrainer.project import Project
-    from retrainer.render.documents.exports import ImportedEvaluationDocument, ImportedVersionDocument
+    from retrainer.render.documents.exports import (
+        ImportedEvaluationDocument,
+        ImportedExplanationDocument,
+        ImportedVersionDocument,
+    )
     from retrainer.runtime import Runtime
 
 FORMAT = 1
@@ -76,6 +80,7 @@ def export_version(project: Project, version: ModelVersion, file: Path, now: dat
         [(row, []) for row in project.registry.list_evaluations(version.version_id)],
         project.registry.version_history(version.version_id),
         [],
+        explanation=project.registry.get_explanation(version.version_id),
     )
     document = ExportDocument.model_validate(
         {
@@ -132,8 +137,9 @@ def import_version(
     with project.artifacts.staging(version.model_type_name) as staging:
         rows = project.artifacts.stage_files(staging, version, files)
         evaluations = [_evaluation(row, version) for row in document.version.evaluations]
+        explanation = _explanation(document.version.explanation, version)
         with staging.keep_if_recorded():
-            is_new = project.registry.import_version(version, rows, evaluations, reason, now, evidence)
+            is_new = project.registry.import_version(version, rows, evaluations, explanation, reason, now, evidence)
         if not is_new:
             return version, False  # another process was faster
         project.artifacts.publish(staging)
@@ -200,10 +206,21 @@ def _parse(text: bytes, file: Path) -> ImportedExportDocument:
     ids = [evaluation.evaluation_id for evaluation in document.version.evaluations]
     if len(set(ids)) < len(ids):
         raise _damaged(file, "two of its evaluations have the same id")
+    explanation = document.version.explanation
+    if explanation is not None and not _can_be_shown(explanation):
+        raise _damaged(file, f"the explanation '{explanation.explanation_id}' is not complete")
     for evaluation in document.version.evaluations:
         if evaluation.forecasts_file not in document.files or not _is_sound(evaluation, document.version.model_type):
             raise _damaged(file, f"the evaluation '{evaluation.evaluation_id}' is not complete")
     return document
+
+
+def _can_be_shown(explanation: ImportedExplanationDocument) -> bool:
+    """Whether an explanation names its posts, and each part that was measured has all metrics."""
+    metrics = explanation.metrics.keys()
+    return all(isinstance(explanation.window.get(key), str) for key in ("start", "end")) and all(
+        part.worth is None or part.worth.keys() == metrics for part in explanation.parts
+    )
 
 
 def _has_storable_numbers(content: Any) -> bool:
@@ -278,6 +295,14 @@ def _evaluation(document: ImportedEvaluationDocument, version: ModelVersion) -> 
         predictions_json=document.predictions_json,
         **select_columns(get_model_type(version.model_type_name), document.metrics),
     )
+
+
+def _explanation(document: ImportedExplanationDocument | None, version: ModelVersion) -> ModelExplanation | None:
+    """Return the row of an exported explanation; None if there is none."""
+    if document is None:
+        return None
+    columns = document.model_dump()
+    return ModelExplanation(model_version_id=version.version_id, **columns)
 
 
 def _require_loadable(runtime: Runtime, version: ModelVersion, files: Mapping[str, bytes], file: Path) -> None:

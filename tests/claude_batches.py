@@ -91,6 +91,7 @@ class Batches:
         self._held = False
         self._replies: dict[str, deque[tuple[Reply, bool]]] = defaultdict(deque)
         self._endings: dict[int, Ending] = {}
+        self._hooks: dict[str, Callable[[], object]] = {}
 
     def hold(self) -> None:
         """Keep all batches in progress."""
@@ -107,6 +108,10 @@ class Batches:
     def lose(self, operation: Operation, *replies: Reply) -> None:
         """Do what the next requests of a kind ask for, but answer with these; those without a body deliver theirs."""
         self._replies[operation].extend((reply, True) for reply in replies)
+
+    def before_reply(self, operation: Operation, hook: Callable[[], object]) -> None:
+        """Call this once, before the next request of a kind is done."""
+        self._hooks[operation] = hook
 
     def end(self, number: int, ending: Ending) -> None:
         """Choose what becomes of a request of each batch, by its number from 0."""
@@ -133,6 +138,7 @@ class Batches:
                 operation = "list"
             self.received[operation].append(request)
             self._arrived.notify_all()
+            self._hooks.pop(operation, lambda: None)()
             reply, is_done = self._replies[operation].popleft() if self._replies[operation] else (Reply(), True)
             body = getattr(self, f"_{operation}")(request, path.removesuffix("/results")) if is_done else reply.body
             if isinstance(body, Reply):
@@ -165,6 +171,8 @@ class Batches:
         if ending == "errored":
             message = {"type": "error", "error": {"type": "api_error", "message": "internal"}, "request_id": None}
         is_error = status != 200 or ending == "errored"
+        if not is_error:
+            message = {**message, "usage": {**message["usage"], "service_tier": "batch"}}
         return {"type": "errored", "error": message} if is_error else {"type": "succeeded", "message": message}
 
     def _add(self, lines: list[dict[str, Any]]) -> Batch:

@@ -185,7 +185,8 @@ class ClaudeServer:
         """Return the status and the body of the answer to a request of a batch."""
         with self._lock:
             self._item_number += 1
-            request = Received("/v1/messages", {}, json.dumps(params).encode())
+            raw = json.dumps(params, separators=(",", ":"), ensure_ascii=False).encode()  # as the SDK writes it
+            request = Received("/v1/messages", {}, raw)
             reply = self._reply(request, 10_000 + self._item_number, is_item=True)
         return reply.status, reply.body
 

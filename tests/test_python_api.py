@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 import retrainer
-from retrainer import Project, compare, evaluate, history, predict, report, retrain, tune
+from retrainer import Project, compare, evaluate, explain, history, predict, report, retrain, tune
 from retrainer.errors import UnknownName, UsageError
 from retrainer.posts.sample import sample_posts
 from tests.conftest import NOW, regular_posts
@@ -47,6 +47,7 @@ def test_the_commands_are_functions(folder: Path) -> None:
         ids = [str(result.run.model_version_id) for result in (first, second) if result.run]
         assert [run.model_version_id for run in history(project, "timing")] == ids[::-1]
         assert evaluate(project, ids[0]).num_predictions == 20
+        assert explain(project, ids[0], posts=5).num_predictions == 5
         assert compare(project, *ids).winner is None
         assert predict(project, "timing", interval_level=0.5).version_id == ids[0]
         assert ids[0] in report(project, model_type="timing")

@@ -92,6 +92,7 @@ def test_an_imported_version_forecasts_exactly_the_same(
     project: Project, retrainer: Runner, file: Path, elsewhere: Path, there: Runner
 ) -> None:
     (version,) = project.registry.list_versions()
+    explained = retrainer("explain", "timing@production", "--posts", "5", "--json").json
     done = retrainer("export", "timing@production", str(file), "--json")
     assert done.code == 0, done.err
     assert (done.json["version_id"], done.json["file"]) == (version.version_id, str(file))
@@ -122,6 +123,9 @@ def test_an_imported_version_forecasts_exactly_the_same(
     assert entry.evidence["decisions"][0]["action"] == "promotion", "the decisions about it came along"
     assert there("doctor").out == "No problems found\n"
     assert there("show", version.version_id, "--json").json["evaluations"][0]["reliability"], "from its forecasts"
+
+    explanation = there("show", version.version_id, "--json").json["explanation"]
+    assert explanation == {name: value for name, value in explained.items() if name != "importance"}
 
     other.posts.add(regular_posts(120, start=FIRST), NOW)
     promote_version(other, runtime_of(other), version.version_id, "as good there", NOW, refit=False)
@@ -236,6 +240,25 @@ def _evaluated(**changes: Any) -> Callable[..., None]:
     return write
 
 
+def _explained(**changes: Any) -> Callable[..., None]:
+    """Add an explanation with changes."""
+    explanation: dict[str, Any] = {
+        "explanation_id": "explanation_1",
+        "explained_at": "2024-06-01T00:00:00Z",
+        "method": "permuted",
+        "window": {"start": "2024-05-01T00:00:00Z", "end": "2024-05-31T00:00:00Z"},
+        "num_predictions": 1,
+        "metrics": {"overall_score": 0.5, "crps_hours": 2.0},
+        "parts": [],
+        "seed": 0,
+        "cost_usd": 0.0,
+        "problem": "",
+    }
+    return _described(explanation={**explanation, **changes})
+
+
+_PART = {"name": "hour", "label": "the hour", "num_predictions": 1, "problem": ""}
+
 HOSTILE: dict[str, tuple[Callable[..., None], str]] = {
     "a zip bomb": (_compressed, "'export.json' is compressed"),
     "overlapping entries": (_overlapping, "its files overlap"),
@@ -293,6 +316,16 @@ HOSTILE: dict[str, tuple[Callable[..., None], str]] = {
         "is damaged: version.trained_through: Value error, is out of range in UTC",
     ),
     "a time too early": (_described(trained_at="0001-01-02T00:00:00Z"), "is damaged: version.trained_at"),
+    "an explanation of an unknown kind": (_explained(method="guessed"), "is damaged: version.explanation.method"),
+    "an explanation without its posts": (_explained(window={}), "the explanation 'explanation_1' is not complete"),
+    "an explanation without a metric": (
+        _explained(parts=[{**_PART, "worth": {"overall_score": {"value": 0.1, "interval": None}}}]),
+        "the explanation 'explanation_1' is not complete",
+    ),
+    "an explanation with a broken interval": (
+        _explained(parts=[{**_PART, "worth": {"overall_score": {"value": 0.1, "interval": [1]}}}]),
+        "is damaged: version.explanation.parts",
+    ),
     "a time in the future": (
         _described(trained_at=(datetime.now(UTC) + timedelta(days=2)).isoformat()),
         "is in the future",

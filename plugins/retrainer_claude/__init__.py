@@ -166,7 +166,7 @@ def context_parts(model: dict[str, Any], config: ClaudeOptions) -> list[ContextP
     """Return the parts of a request that may be left out."""
     parts = [
         ContextPart("examples", "the examples") if model["examples"] else None,
-        ContextPart("last_posts", "the last posts") if config.recent_posts else None,
+        ContextPart("last_posts", "the last posts") if config.recent_posts or config.samples > 1 else None,
         ContextPart("moment", "the moment"),
         ContextPart("style", "the style facts"),
     ]

@@ -44,7 +44,6 @@ SET_UP = "Setup"
 COMMANDS = {
     "train": _Command("train", RETRAIN, "Train a new version and promote it if it is better."),
     "evaluate": _Command("evaluate", RETRAIN, "Score a version on posts later than its training data."),
-    "explain": _Command("explain", RETRAIN, "Measure what the forecasts of a version depend on."),
     "promote": _Command("versions", RETRAIN, "Promote a version to production."),
     "rollback": _Command("versions", RETRAIN, "Undo the latest promotion of a model type."),
     "compare": _Command("evaluate", RETRAIN, "Score two versions on the same posts."),
@@ -58,6 +57,7 @@ COMMANDS = {
     "production": _Command("show", INSPECT, "Show the production versions, now or at a past time."),
     "versions": _Command("show", INSPECT, "List versions, newest first."),
     "show": _Command("show", INSPECT, "Show one version: training, scores, decisions."),
+    "explain": _Command("explain", INSPECT, "Measure what the forecasts of a version depend on."),
     "predict": _Command("predict", INSPECT, "Forecast the next post, or the next days, with the production version."),
     "report": _Command("report", INSPECT, "Write the pages of `serve` as one HTML file."),
     "plugins": _Command("plugins", INSPECT, "List installed algorithms, observers and types of sources, or write one."),

@@ -27,6 +27,7 @@ from retrainer.live.summary import (
 )
 from retrainer.model_types import get_model_type
 from retrainer.model_types.base import skill_score
+from retrainer.pipeline.score_history import load_score_history
 from retrainer.streams import of_stream, stream_argument
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from retrainer.model_types import ModelTypeName
+    from retrainer.model_types.expected_score import Coverage
     from retrainer.project import Project
     from retrainer.registry.live import PostScore
     from retrainer.registry.live_tables import LiveComparison
@@ -113,6 +115,8 @@ class LiveReport:
             far as there are any.
         weeks: the weeks with live posts, in order; only the later ones if so asked for.
         calibration: of all live posts; None for content.
+        expected_score_coverage: content: how often the scores of the latest live posts were in the interval expected
+            before them; None with too few to say.
         late_posts: how many posts arrived that are older than what the fit knew, and are never scored; None if
             the posts are in a foreign table, which does not say.
         verdict: the answer in a word …
@@ -132,6 +136,7 @@ class LiveReport:
     comparisons: list[ComparisonReport]
     weeks: list[LiveWeek]
     calibration: Calibration | None
+    expected_score_coverage: Coverage | None
     late_posts: int | None
     verdict: Verdict
     sentence: str
@@ -190,6 +195,7 @@ def report_live(
         comparisons=comparisons,
         weeks=_weeks(readers, since),
         calibration=naive.calibration if naive else None,
+        expected_score_coverage=_expected_score_coverage(project, version, now) if naive else None,
         late_posts=_count_late_posts(project, version, naive.comparison) if naive else None,
         verdict=find_verdict(comparisons),
         sentence=describe_verdict(comparisons),
@@ -308,6 +314,12 @@ def _weeks(readers: Sequence[_Reader], since: datetime | None) -> list[LiveWeek]
             )
         )
     return weeks
+
+
+def _expected_score_coverage(project: Project, version: ModelVersion, now: datetime) -> Coverage | None:
+    if version.model_type != "content":
+        return None
+    return load_score_history(project, version, now).live_coverage()
 
 
 def _count_late_posts(project: Project, version: ModelVersion, comparison: LiveComparison) -> int | None:

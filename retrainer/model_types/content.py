@@ -11,6 +11,7 @@ import numpy as np
 
 from retrainer.errors import InsufficientData
 from retrainer.model_types.base import Metric, ModelType, Origins, StoredForecasts, quarters_of_day
+from retrainer.model_types.expected_score import measure_coverage
 from retrainer.model_types.likelihood import PostLikelihood, likelihood_metrics, parse_post_likelihood
 from retrainer.model_types.similarity import matching_scores, similarity_rows
 
@@ -156,6 +157,9 @@ class Content(ModelType[ContentForecasts, ContentTargets]):
             "how unlikely the posts were, lower is better; comparable between models with the same tokens",
             best=0,
         ),
+        Metric("expected_score_coverage", "80% interval covers", "share", "scores in the interval expected before"),
+        Metric("expected_score_width", "80% interval width", "number", "mean distance between its ends"),
+        Metric("expected_score_posts", "Posts with interval", "count", "those after the first 50"),
         Metric("copy_rate", "Copies", "share", "forecasts that repeat an earlier post"),
         Metric("distinct_share", "Distinct", "share", "different texts among the forecasts"),
         Metric(
@@ -245,10 +249,12 @@ class Content(ModelType[ContentForecasts, ContentTargets]):
     def score(self, forecasts: ContentForecasts, targets: ContentTargets) -> dict[str, float]:
         """Return length similarity, word overlap, their mean (the overall score), and metrics that decide nothing.
 
-        The latter are lift and rank AUC (see `MatchingScores`), the shares of copies (if the positions are known) and
-        of distinct texts, nats a token and likelihood lift (if the likelihoods are known), BLEU and chrF.
+        The latter are lift and rank AUC (see `MatchingScores`), how often the score was in the interval expected before
+        (with enough posts, see `measure_coverage`), the shares of copies (if the positions are known) and of distinct
+        texts, nats a token and likelihood lift (if the likelihoods are known), BLEU and chrF.
         """
-        means = self.score_components(forecasts, targets).mean(axis=0)
+        components = self.score_components(forecasts, targets)
+        means = components.mean(axis=0)
         texts = [forecast.text or "" for forecast in forecasts]
         lift, rank_auc = matching_scores(similarity_rows(texts, targets.texts))
         metrics = {
@@ -258,6 +264,9 @@ class Content(ModelType[ContentForecasts, ContentTargets]):
             "lift": lift,
             "rank_auc": rank_auc,
         }
+        coverage = measure_coverage(self.overall_score(components))
+        if coverage is not None:
+            metrics |= {f"expected_score_{name}": value for name, value in coverage._asdict().items()}
         if targets.positions is not None:
             metrics["copy_rate"] = sum(targets.find_copies(forecasts)) / len(forecasts)
         metrics["distinct_share"] = len({normalize_text(text) for text in texts}) / len(texts)

@@ -22,8 +22,10 @@ from retrainer.errors import (
     UsageError,
 )
 from retrainer.model_types.base import Origins
+from retrainer.model_types.expected_score import ExpectedScore, expect_score
 from retrainer.model_types.timing import HORIZONS_HOURS, INTERVAL_LEVEL, TimingForecasts
 from retrainer.pipeline.loading import find_state, is_paid, load_live_fit, train_naive_model
+from retrainer.pipeline.score_history import load_score_history
 from retrainer.pipeline.simulation import Simulation, check_next_posts, resolve_horizon, simulate
 from retrainer.pipeline.split import load_posts
 from retrainer.posts.freshness import MAX_GAPS, measure_freshness
@@ -74,6 +76,8 @@ class NextPost:
         outcome: content: `ok`, or why there is no text.
         tokens: content: tokens read and written.
         cost_usd: content: what the forecast cost, in US dollars.
+        expected_score: content: the interval in which the score of the text is expected, by the version's scores on
+            earlier posts; None without a text, or with too few of them.
         agreement: content: of the samples from which the text was chosen, 0 to 1; None without samples.
         side: the side of the running A/B test that answers the caller; None without a subject or a test.
     """
@@ -98,6 +102,7 @@ class NextPost:
     outcome: str | None = None
     tokens: int | None = None
     cost_usd: float | None = None
+    expected_score: ExpectedScore | None = None
     agreement: float | None = None
     side: TestSide | None = None
 
@@ -422,8 +427,16 @@ def _next_content(
         outcome=forecast.outcome,
         tokens=forecast.input_tokens + forecast.output_tokens,
         cost_usd=forecast.cost_usd,
+        expected_score=None if forecast.outcome != "ok" else _expect_score(project, version, texts),
         agreement=forecast.agreement,
     )
+
+
+def _expect_score(project: Project, version: ModelVersion, texts: _Moment) -> ExpectedScore | None:
+    """Return the interval of the score that a forecast at a moment is expected to reach, by the posts known then."""
+    history = load_score_history(project, version, texts.at)
+    held_out = texts.posts["post_id"][texts.posts["created_at"] >= version.trained_through]
+    return expect_score(history.only(set(held_out)).scores)
 
 
 def _keep(

@@ -182,6 +182,19 @@ class Live(Scope):
                 return
             after = rows[-1].created_at, rows[-1].post_id
 
+    def list_latest_live_scores(self, comparison_id: int, until: datetime, count: int) -> list[PostScore]:
+        """Return the scores of the latest posts of a comparison up to a time, in order of (created_at, post_id).
+
+        Args:
+            until: the last time of a post, UTC.
+            count: the maximum number of scores.
+        """
+        of_period = (LiveScore.comparison_id == comparison_id, LiveScore.created_at <= until)
+        columns = [LiveScore.__table__.c[name] for name in PostScore._fields]
+        query = select(*columns).where(*of_period).order_by(LiveScore.created_at.desc(), LiveScore.post_id.desc())
+        with self.database.read() as session:
+            return [PostScore._make(row) for row in session.execute(query.limit(count))][::-1]
+
 
 def _add_live_comparison(session: Session, comparison: LiveComparison) -> LiveComparison:
     key = ("stream", "model_type", "fit", "against", "other_fit", "origin", "starts_after")

@@ -17,7 +17,15 @@ from retrainer.registry.queries import (
 )
 from retrainer.registry.refits import Refit
 from retrainer.registry.scope import Scope
-from retrainer.registry.tables import LedgerEntry, ModelEvaluation, ModelVersion, Post, TrainingRun, VersionFile
+from retrainer.registry.tables import (
+    LedgerEntry,
+    ModelEvaluation,
+    ModelExplanation,
+    ModelVersion,
+    Post,
+    TrainingRun,
+    VersionFile,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -181,18 +189,19 @@ class Versions(Scope):
         version: ModelVersion,
         files: Iterable[VersionFile],
         evaluations: Sequence[ModelEvaluation],
+        explanation: ModelExplanation | None,
         reason: str,
         now: datetime,
         evidence: dict[str, Any],
     ) -> bool:
-        """Record a version of another project with its files and evaluations.
+        """Record a version of another project with its files, its evaluations and what they depend on, if known.
 
         Returns:
             False if it is here already.
 
         Raises:
-            ArtifactError: another version has its id or an evaluation of another one has the id of one of its
-                evaluations, or its files were pruned here.
+            ArtifactError: another version has its id, an evaluation or explanation of another one has the id of one of
+                its own, or its files were pruned here.
         """
         ids = [evaluation.evaluation_id for evaluation in evaluations]
         taken = select(ModelEvaluation.evaluation_id).where(ModelEvaluation.evaluation_id.in_(ids))
@@ -201,9 +210,12 @@ class Versions(Scope):
                 return False
             if (evaluation_id := session.scalars(taken).first()) is not None:
                 raise ArtifactError(f"there is another evaluation '{evaluation_id}' here", hint="Nothing was imported")
+            if explanation is not None and session.get(ModelExplanation, explanation.explanation_id) is not None:
+                problem = f"there is another explanation '{explanation.explanation_id}' here"
+                raise ArtifactError(problem, hint="Nothing was imported")
             session.add(version)
             session.flush()
-            session.add_all([*files, *evaluations])
+            session.add_all([*files, *evaluations, *([] if explanation is None else [explanation])])
             columns = {"version_id": version.version_id, "evidence": evidence, "refit": version.refit}
             record_entry(session, "import", version.model_key, reason, now, **columns)
             return True

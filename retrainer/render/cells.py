@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from retrainer.console import Styled
+    from retrainer.model_types.expected_score import ExpectedScore
     from retrainer.registry.tables import TrainingRun
 
 
@@ -68,6 +69,14 @@ def format_minute(time: datetime | None) -> str:
 def format_score(score: float | None) -> str:
     """Return a score with four digits."""
     return "-" if score is None else f"{score:.4f}"
+
+
+def format_expected_score(expected: ExpectedScore) -> str:
+    """Return the interval in which the score of a text is expected, as a sentence without a full stop."""
+    interval = f"{expected.low:.2f} to {expected.high:.2f}"
+    return (
+        f"Expected score: {interval} ({expected.level:.0%} interval, by its scores on {expected.posts} earlier posts)"
+    )
 
 
 def skill_style(skill: float) -> Literal["good", "bad", "warning"]:

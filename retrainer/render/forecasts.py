@@ -11,7 +11,7 @@ import numpy as np
 from retrainer import console
 from retrainer.model_types.timing import TimingForecasts
 from retrainer.render import histogram
-from retrainer.render.cells import format_minute
+from retrainer.render.cells import format_expected_score, format_minute
 from retrainer.times import format_hours
 
 if TYPE_CHECKING:
@@ -56,7 +56,10 @@ def show_next_post(forecast: NextPost) -> None:
 
 
 def _show_text(forecast: NextPost) -> None:
-    if forecast.agreement is not None:  # before the text, which could imitate it
+    # Before the text, which could imitate these lines.
+    if forecast.expected_score is not None:
+        console.text(format_expected_score(forecast.expected_score))
+    if forecast.agreement is not None:
         console.text(f"Agreement of samples: {forecast.agreement:.2f} (1: all are the same)")
     console.text(f"Next post, written for {format_minute(forecast.next_post_at)} UTC:")
     text = f"(no text: {forecast.outcome})" if forecast.text is None else forecast.text

@@ -120,6 +120,10 @@ def notes(report: LiveReport) -> list[str | Styled]:
     naive = report.against("naive")
     if naive is not None and naive.live is not None and naive.live.coverage is not None:
         found.append(f"The 80% interval covers {naive.live.coverage:.1%} of the waits.")
+    covered = report.expected_score_coverage
+    if covered is not None:
+        posts = f"{covered.coverage:.1%} of the latest {number(covered.posts, 'live post')}"
+        found.append(f"The score was in the 80% interval expected before for {posts}.")
     if report.calibration is not None and report.calibration.word != "too few posts to say":
         fifths = ", ".join(f"{share:.0%}" for share in report.calibration.fifths)
         found.append(

@@ -14,7 +14,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescap
 from markupsafe import Markup, escape
 
 from retrainer.escapes import visible, visible_lines
-from retrainer.render.cells import format_size
+from retrainer.render.cells import format_expected_score, format_size
 from retrainer.times import format_duration, format_hours, format_relative, format_time
 from retrainer.web.static_files import static_file
 
@@ -118,6 +118,7 @@ def environment() -> Environment:
         moment=moment,
         ago=ago,
         score=score,
+        expected_score=format_expected_score,
         signed=signed,
         percent=percent,
         tone=tone,

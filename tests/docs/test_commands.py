@@ -39,6 +39,7 @@ NOT_RUN = {
 BASELINE = {"RETRAINER_TIMING_MODEL__ALGORITHM": "baseline", "RETRAINER_CONTENT_MODEL__ALGORITHM": "baseline"}
 SETTINGS = {
     "docs/tutorial.md": {},
+    "docs/explain.md": {"RETRAINER_TIMING_MODEL__ALGORITHM": "baseline"},
     "docs/content.md": {"RETRAINER_TIMING_MODEL__ALGORITHM": "baseline"},
     "docs/live.md": {},
 }
@@ -49,6 +50,7 @@ THREE_STREAMS = (
 )
 SETUP = {
     "docs/importing.md": "retrainer init project; cd project",
+    "docs/explain.md": f"{NEW_PROJECT}; retrainer train timing",
     "docs/content.md": f"{NEW_PROJECT}; retrainer train timing",
     "docs/live.md": "retrainer init project; cd project",
     "docs/metrics.md": f"{NEW_PROJECT}; retrainer train content",

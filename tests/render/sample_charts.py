@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -19,7 +19,7 @@ from retrainer.model_types import get_model_type
 from retrainer.model_types.timing import LEVELS, TimingForecasts, TimingTargets
 from retrainer.pipeline.forecast import NextPost
 from retrainer.pipeline.simulation import DayCount, Simulation
-from retrainer.registry.tables import LedgerEntry, TrainingRun
+from retrainer.registry.tables import LedgerEntry, ModelExplanation, TrainingRun
 from retrainer.render.charts import (
     calibration,
     comparisons,
@@ -149,6 +149,7 @@ def live_report() -> LiveReport:
         comparisons=[],
         weeks=weeks,
         calibration=None,
+        expected_score_coverage=None,
         late_posts=None,
         verdict="fine",
         sentence="Fine.",
@@ -189,6 +190,31 @@ def drifts() -> list[Drift]:
     ]
 
 
+def explanation_of(version_id: str, label: str, **changes: Any) -> ModelExplanation:
+    """Return an explanation of content, one part of which could not be measured."""
+    worth = {
+        "overall_score": {"value": 0.03, "interval": [0.01, 0.05]},
+        "lift": {"value": 0.012, "interval": [-0.004, 0.028]},
+    }
+    columns: dict[str, Any] = {
+        "explanation_id": "explanation_20260101_000000_0000",
+        "model_version_id": version_id,
+        "explained_at": datetime(2026, 1, 1, tzinfo=UTC),
+        "method": "left_out",
+        "window": {"start": "2025-12-01T00:00:00Z", "end": "2025-12-31T00:00:00Z", "posts": 40, "origin": "post"},
+        "num_predictions": 20,
+        "metrics": {"overall_score": 0.43, "lift": 0.018},
+        "parts": [
+            {"name": "last_posts", "label": label, "num_predictions": 20, "worth": worth, "problem": ""},
+            {"name": "moment", "label": "the moment", "num_predictions": 0, "worth": None, "problem": label},
+        ],
+        "seed": None,
+        "cost_usd": 0.0123,
+        "problem": f"the limit is reached {label}",
+    }
+    return ModelExplanation(**{**columns, **changes})
+
+
 def sample_charts() -> dict[str, Chart]:
     """Return the charts by name."""
     forecast, waits = timing_forecasts()
@@ -208,7 +234,9 @@ def sample_charts() -> dict[str, Chart]:
         Importance(f"feature {number} {HOSTILE}", 1 / number, "bits a post", HOSTILE) for number in (1, 2, 3)
     ]
     situations = [Difference("on a weekend", 40, 0.61, 0.66), Difference(HOSTILE, 30, 0.72, 0.7)]
+    worth, _ = importance.parts(explanation_of("claude_api_content_20260101_000000_0000", HOSTILE))
     charts = {
+        "worth": worth,
         "next post": forecasts.next_post(next_post()),
         "days": forecasts.days(next_post()),
         "beside posts": forecasts.beside_posts(times, forecast, waits),

@@ -37,6 +37,7 @@ NAMES = (
         "pit",
         "hours of errors",
         "silences",
+        "worth",
         "importance",
         "history",
     ),

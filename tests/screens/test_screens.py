@@ -39,6 +39,7 @@ READING = (
     "show f3d2",
     "evaluate timing@production",
     "evaluate content@production",
+    "explain timing@production --posts 10",
     "compare timing@previous timing@production",
     "predict timing",
     "predict timing --until 2d --next 3",

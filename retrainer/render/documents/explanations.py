@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import Field
 
-from retrainer.render.documents.base import DescribedBy, Document, Timestamp, VersionId
+from retrainer.render.documents.base import Bounds, DescribedBy, Document, Timestamp, VersionId
 from retrainer.render.documents.evaluations import WindowDocument
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ class WorthDocument(Document):
     """How much better the forecasts are with a part than without, by a metric."""
 
     value: float = Field(examples=[0.031], description="Positive if they are better with it, also by the CRPS.")
-    interval: tuple[float, float] | None = Field(examples=[[0.012, 0.049]], description="Of 95%.")
+    interval: Bounds | None = Field(examples=[[0.012, 0.049]], description="Of 95%.")
 
 
 class WorthsDocument(Document):

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 from pydantic import AfterValidator, AwareDatetime, Field
 
 from retrainer.model_types import ModelTypeName
-from retrainer.render.documents.base import Document, StreamName, Timestamp, VersionId
+from retrainer.render.documents.base import Bounds, Document, StreamName, Timestamp, VersionId
 from retrainer.render.documents.evaluations import NaiveDocument
 from retrainer.render.documents.versions import VersionLifeDocument
 from retrainer.streams import DEFAULT_STREAM, check_stream_name
@@ -76,6 +76,38 @@ class ImportedEvaluationDocument(Document):
     predictions_json: list[Any]
 
 
+class ImportedWorthDocument(Document):
+    """What a part is worth by a metric, in an export."""
+
+    value: float
+    interval: Bounds | None
+
+
+class ImportedPartDocument(Document):
+    """A part of an explanation in an export."""
+
+    name: _Text
+    label: _Text
+    num_predictions: _Count
+    worth: dict[Literal["overall_score", "lift", "crps_hours"], ImportedWorthDocument] | None
+    problem: _Text
+
+
+class ImportedExplanationDocument(Document):
+    """An explanation in an export."""
+
+    explanation_id: _Text = Field(max_length=200)
+    explained_at: _Time
+    method: Literal["left_out", "permuted"]
+    window: dict[str, Any]
+    num_predictions: _Count
+    metrics: dict[Literal["overall_score", "lift", "crps_hours"], float]
+    parts: list[ImportedPartDocument]
+    seed: int | None
+    cost_usd: float = Field(ge=0)
+    problem: _Text
+
+
 class ImportedVersionDocument(Document):
     """A version in an export."""
 
@@ -96,6 +128,7 @@ class ImportedVersionDocument(Document):
     refit_through: _Time | None
     refit_through_post_id: _Text | None
     evaluations: list[ImportedEvaluationDocument]
+    explanation: ImportedExplanationDocument | None = None
     ledger: list[dict[str, Any]]
 
 

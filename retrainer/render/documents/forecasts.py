@@ -61,6 +61,18 @@ class SimulationDocument(Document):
     posts: list[PostTimeDocument]
 
 
+class ExpectedScoreDocument(Document):
+    """The interval in which the score of the text is expected, by the version's scores on earlier posts.
+
+    It says how well the version does lately. It does not tell a good text from a bad one.
+    """
+
+    low: float = Field(examples=[0.31])
+    high: float = Field(examples=[0.58])
+    level: float = Field(examples=[0.8], description="The share of scores that such intervals contain.")
+    posts: int = Field(examples=[120], description="The number of earlier posts by which it is expected.")
+
+
 class _NextPostDocument(Document):
     model_type: str
     version_id: VersionId
@@ -118,6 +130,9 @@ class NextContentDocument(_NextPostDocument):
     outcome: str | None = Field(examples=["ok"])
     tokens: int | None = Field(examples=[1240])
     cost_usd: float | None = Field(examples=[0.0041])
+    expected_score: ExpectedScoreDocument | None = Field(
+        description="Null without a text, or with fewer than 50 earlier posts with a score."
+    )
     agreement: float | None = Field(
         examples=[None],
         description="The mean similarity of the samples from which the text was chosen, 0 to 1; null without samples. "

@@ -112,6 +112,14 @@ class CalibrationDocument(Document):
     word: CalibrationWord
 
 
+class ScoreCoverageDocument(Document):
+    """How often the scores of texts were in the 80% interval expected before each post."""
+
+    coverage: float = Field(examples=[0.79])
+    width: float = Field(examples=[0.27], description="The mean width of the intervals.")
+    posts: int = Field(examples=[412], description="The latest live posts, of which these are shares.")
+
+
 class PromiseDocument(Document):
     """The improvement that the promotion was decided on, beside the live one."""
 
@@ -193,6 +201,9 @@ class LiveDocument(LiveModelDocument):
     since: Timestamp | None = Field(description="The last post that the live fit knew; null before it was scored.")
     weeks: list[LiveWeekDocument]
     calibration: CalibrationDocument | None
+    expected_score_coverage: ScoreCoverageDocument | None = Field(
+        examples=[None], description="Content only; null with too few posts to say."
+    )
     late_posts: int | None = Field(
         examples=[0],
         description="Posts that arrived late, and are not scored: the live fit may know later ones. Null if the posts "
