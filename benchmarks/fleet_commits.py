@@ -12,6 +12,7 @@ from benchmarks.fleet_projects import Template, stream_name
 from retrainer.fleet.worker import open_project
 from retrainer.registry import database
 from retrainer.registry.promotions import Decision
+from retrainer.registry.runs import Spending
 from retrainer.registry.tables import ModelEvaluation, ModelVersion, VersionFile
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
     from retrainer.project import Project
 
-WRITES = 7  # transactions in `write_run`
+WRITES = 5  # transactions in `write_run`
 
 
 class WriteRate(NamedTuple):
@@ -51,9 +52,8 @@ def write_run(project: Project, template: Template, suffix: str) -> None:
     registry.register_version(version, model, run.run_id)
     evaluation = ModelEvaluation(**rows[ModelEvaluation][0] | {"run_id": run.run_id, "evaluated_at": now})
     registry.record_evaluation(evaluation, forecasts)
-    registry.record_spending(run.run_id, tokens=0, cost_usd=0.0, refusals=0)
     decision = Decision(promote=False, reason="Not better", expected_production=None)
-    registry.complete_run(run.run_id, decision, now)
+    registry.complete_run(run.run_id, decision, now, None, Spending(0, 0.0, 0))
     registry.archive_old_versions("timing", 10, now)
 
 

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     Prepare = Callable[[pd.DataFrame], pd.DataFrame]
     Measure = Callable[[str, pd.DataFrame], dict[str, Any]]
 
+SAMPLE = "(synthetic sample)"
+
 
 def argument_parser(description: str | None, json_file: str) -> argparse.ArgumentParser:
     """Return a parser of the arguments that benchmarks of streams share."""
@@ -51,7 +53,7 @@ def load_streams(folder: Path, prepare: Prepare, *, min_posts: int, unit: str) -
         min_posts: streams with fewer posts are skipped.
         unit: what the posts are called in the message about a skipped stream.
     """
-    yield "(synthetic sample)", prepare(sample_posts())
+    yield SAMPLE, prepare(sample_posts())
     if not folder.is_dir():
         print(f"No folder '{folder}': measuring the synthetic sample only")
     for path in sorted(folder.glob("*.csv")):

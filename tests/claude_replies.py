@@ -1,4 +1,4 @@
-"""What the local server of `claude_server` receives, and what it can be told to reply."""
+"""The requests that the local server of `claude_server` received, and the answers it gives."""
 
 from __future__ import annotations
 

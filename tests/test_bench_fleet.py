@@ -56,7 +56,6 @@ def test_a_small_fleet_is_measured(
         shares = found[measure]["shares"]
         assert {"training", "evaluation", "registry", "files", "posts", "rest"} <= shares.keys()
         assert sum(shares.values()) == pytest.approx(1)
-    assert "Stan" in found["processor"]["shares"]
     assert min(found["commits"]["one lock"].values()) > 0
     assert "| runs a second | 0.17 | 1.16 | 1.65 | 11.57 |" in capsys.readouterr().out
 

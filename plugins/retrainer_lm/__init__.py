@@ -6,7 +6,7 @@ Needs the extra `lm`, and the weights of a base model. No key, and no post leave
 from __future__ import annotations
 
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -17,8 +17,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     import pandas as pd
+    from optuna.trial import BaseTrial
 
-    from retrainer.algorithms import ContentForecast, Origins
+    from retrainer.algorithms import ContentForecast, Likelihoods, Origins
     from retrainer_lm.storage import LanguageModel
 
 KNOWN_POSTS = 20  # the last posts that may be copied, and are references for the expected score
@@ -51,7 +52,7 @@ def algorithm() -> Algorithm:
         summary="A small language model, fine-tuned on this machine. Needs the extra `lm` and a base model.",
         config=LmOptions,
         operational=("allow_download", "max_train_minutes"),
-        context_posts={"content": KNOWN_POSTS},
+        context_posts={"content": KNOWN_POSTS + 1},  # the time before the oldest one
     )
 
 
@@ -91,6 +92,25 @@ def predict(
 def context_parts() -> list[ContextPart]:
     """Return the parts of the prompt that may be left out."""
     return [ContextPart("last_posts", "the last posts"), ContextPart("moment", "the moment")]
+
+
+@hookimpl
+def likelihood(
+    model: LanguageModel, posts: pd.DataFrame, origins: Origins, texts: list[str], config: LmOptions
+) -> Likelihoods:
+    """Return how likely each text is as the next post."""
+    from retrainer_lm.likelihood import likelihoods_of_texts  # noqa: PLC0415
+
+    return likelihoods_of_texts(model, posts, origins, texts, config)
+
+
+@hookimpl
+def search_space(trial: BaseTrial) -> dict[str, Any]:
+    """Try smaller and larger adapters, and shorter and longer prompts. More samples only cost more time."""
+    return {
+        "rank": trial.suggest_int("rank", 4, 64, log=True),
+        "context_posts": trial.suggest_int("context_posts", 2, 12),
+    }
 
 
 @hookimpl

@@ -170,13 +170,25 @@ def load_network(base: Base, dtype: torch.dtype) -> Any:
 
     try:
         with quiet(), gguf_files.parsed_once():
-            network = AutoModelForCausalLM.from_pretrained(
-                base.folder, **_from_file(base), **packed, dtype=dtype, local_files_only=True
+            network, loaded = AutoModelForCausalLM.from_pretrained(
+                base.folder,
+                **_from_file(base),
+                **packed,
+                dtype=dtype,
+                local_files_only=True,
+                output_loading_info=True,
+                use_safetensors=base.gguf_file is None or None,
             )
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise ConfigError(f"base: cannot load '{base.identity}': {error}") from error
     finally:
         gguf_files.forget()
+    missing = sorted(loaded["missing_keys"])  # which transformers leaves random
+    if missing:
+        raise ConfigError(
+            f"base: '{base.identity}' lacks the weights of {len(missing)} layers, such as '{missing[0]}'",
+            hint="Copy the model again, with all of its .safetensors files",
+        )
     names = {name.rsplit(".", 1)[-1] for name, _ in network.named_modules()}
     if not names.issuperset(_PROJECTIONS):
         kind = type(network).__name__

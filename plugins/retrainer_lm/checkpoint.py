@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 MAX_AGE_DAYS = 7
+_OF_FORECASTS = {"context_posts", "samples", "max_new_tokens", "copies"}  # options that training does not use
 _STATE, _OPTIMIZER, _WEIGHTS, _BEST = "state.json", "optimizer", "weights", "best"
 
 
@@ -57,7 +58,7 @@ class Checkpoint:
     def of(cls, posts: pd.DataFrame, options: LmOptions, base_sha256: str) -> Checkpoint:
         """Return the checkpoint of a training, which may not exist yet."""
         digest = hashlib.sha256(pd.util.hash_pandas_object(posts[["created_at", "content"]]).to_numpy().tobytes())
-        digest.update(options.model_dump_json(exclude={"max_train_minutes", "allow_download"}).encode())
+        digest.update(options.model_dump_json(exclude=_OF_FORECASTS | {"max_train_minutes", "allow_download"}).encode())
         digest.update(base_sha256.encode())
         cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
         folder = cache / "retrainer" / "finetuned_lm"

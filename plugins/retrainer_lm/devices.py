@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,11 @@ from retrainer.errors import AlgorithmError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+# How torch says that memory is short, or a device is gone, in an ordinary RuntimeError.
+_OUT_OF_MEMORY = ("not enough memory", "can't allocate memory", "cannot allocate memory", "out of memory", "bad_alloc")
+_DEVICE_ERRORS = ("CUDA error", "CUDA driver", "NVML", "cuBLAS", "cuDNN", "MPS")
+_lock = threading.RLock()  # the settings of torch are those of the process
 
 
 def choose_device() -> str:
@@ -23,7 +29,9 @@ def choose_device() -> str:
 def choose_dtype(device: str) -> torch.dtype:
     """Return bfloat16 where the device multiplies it natively, which is twice as fast, else float32."""
     if device == "cpu":
-        return torch.bfloat16 if torch.cpu.get_capabilities().get("avx512_bf16") else torch.float32
+        capabilities = torch.cpu.get_capabilities()
+        native = capabilities.get("avx512_bf16") or capabilities.get("amx_bf16")
+        return torch.bfloat16 if native else torch.float32
     if device == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False):
         return torch.bfloat16
     return torch.float32
@@ -36,6 +44,11 @@ def deterministic() -> Iterator[None]:
     Raises:
         AlgorithmError: the memory of the machine or of its device is not enough, or the device is gone.
     """
+    with _lock:
+        yield from _deterministic()
+
+
+def _deterministic() -> Iterator[None]:
     threads, was = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
     state = torch.get_rng_state()
     torch.set_num_threads(1)
@@ -43,12 +56,23 @@ def deterministic() -> Iterator[None]:
     try:
         yield
     except (MemoryError, torch.OutOfMemoryError) as error:
-        raise AlgorithmError(
-            "`finetuned_lm` ran out of memory", hint="Use a smaller base model, rank or number of samples"
-        ) from error
-    except torch.AcceleratorError as error:
-        raise AlgorithmError(f"the device of `finetuned_lm` failed: {str(error).splitlines()[0]}") from error
+        raise _out_of_memory() from error
+    except RuntimeError as error:  # the one of a lost device, `AcceleratorError`, is one too
+        first = (str(error).splitlines() or [""])[0]
+        if any(sign in first.lower() for sign in _OUT_OF_MEMORY):
+            raise _out_of_memory() from error
+        if isinstance(error, torch.AcceleratorError) or any(sign in first for sign in _DEVICE_ERRORS):
+            raise AlgorithmError(
+                f"the device of `finetuned_lm` failed: {first}", hint="Check the device, then run the command again"
+            ) from error
+        raise
     finally:
         torch.set_num_threads(threads)
         torch.use_deterministic_algorithms(mode=was)
         torch.set_rng_state(state)
+
+
+def _out_of_memory() -> AlgorithmError:
+    return AlgorithmError(
+        "`finetuned_lm` ran out of memory", hint="Use a smaller base model, rank or number of samples"
+    )

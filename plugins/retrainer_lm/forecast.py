@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from retrainer.algorithms import ContentForecast, choose_text, utc_times
+from retrainer.algorithms import ContentForecast, choose_text, sample_agreement, utc_times
 from retrainer_lm import KNOWN_POSTS
 from retrainer_lm.devices import deterministic
 from retrainer_lm.network import load_network
 from retrainer_lm.windows import PostTokens
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import pandas as pd
 
     from retrainer.algorithms import Origins
     from retrainer_lm import LmOptions
+    from retrainer_lm.network import Network
     from retrainer_lm.storage import LanguageModel
+
+log = logging.getLogger(__name__)
 
 
 def predict_texts(
@@ -41,20 +47,29 @@ def predict_texts(
     """
     times = utc_times(posts)
     moments = origins.time if origins.target_time is None else origins.target_time
-    forecasts = []
+    forecasts: list[ContentForecast] = []
     with deterministic():
         network = load_network(model, options)
         tokens = PostTokens(network.tokenizer, posts, times)
         for position, moment in zip(origins.position.tolist(), moments, strict=True):
+            if len(forecasts) == 1:  # the first one says how long the others take
+                others = len(origins) - 1
+                seconds = forecasts[0].latency_seconds or 0.0
+                log.info("A forecast takes %.1f s: %d more take about %.0f s", seconds, others, others * seconds)
             started = time.perf_counter()
             context = 0 if "last_posts" in without else options.context_posts
             prompt = tokens.prompt(position, None if "moment" in without else moment, context)
-            seed = int(
-                np.random.default_rng((options.seed, len(prompt), int(moment.astype(np.int64)) % 2**63)).integers(2**62)
-            )
-            samples = network.sample(prompt, options.samples, options.max_new_tokens, seed)
+            samples = draw_texts(network, prompt, moment, options)
             first = position + 1 if "last_posts" in without else max(0, position + 1 - KNOWN_POSTS)
             known = [str(text).strip() for text in posts["content"].iloc[first : position + 1]]
             text = choose_text(samples, known, copies=options.copies == "allow") if any(samples) or known else ""
-            forecasts.append(ContentForecast(text, latency_seconds=time.perf_counter() - started))
+            agreement = sample_agreement([sample for sample in samples if sample])
+            forecasts.append(ContentForecast(text, latency_seconds=time.perf_counter() - started, agreement=agreement))
     return forecasts
+
+
+def draw_texts(network: Network, prompt: Sequence[int], moment: np.datetime64, options: LmOptions) -> list[str]:
+    """Return the samples for a post at a moment; the same each time."""
+    seed = np.random.default_rng((options.seed, len(prompt), int(moment.astype(np.int64)) % 2**63)).integers(2**62)
+    texts: list[str] = network.sample(prompt, options.samples, options.max_new_tokens, int(seed))
+    return texts

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -20,7 +21,10 @@ if TYPE_CHECKING:
     from retrainer_lm import LmOptions
     from retrainer_lm.storage import LanguageModel
 
+log = logging.getLogger(__name__)
+
 _TOP_TOKENS = 64  # of which the next token is drawn (top-k sampling: Fan et al. 2018)
+_TEXTS_AT_ONCE = 4  # whose likelihood is computed; the probabilities of all tokens after 160 others take 120 MB
 
 
 class Network:
@@ -68,13 +72,44 @@ class Network:
             ]
         return [str(self.tokenizer.decode(ids, skip_special_tokens=True)).strip() for ids in texts]
 
-    @torch.no_grad()  # type: ignore[untyped-decorator]
-    def log_likelihood(self, prompt: Sequence[int], text: Sequence[int]) -> float:
-        """Return the log likelihood in nats of the tokens of a text after a prompt."""
-        ids = torch.tensor([[*prompt, *text]], device=self.device)
-        logits = self._network(ids).logits[0, len(prompt) - 1 : -1].float()
-        chosen = torch.log_softmax(logits, dim=-1).gather(1, ids[0, len(prompt) :, None])
-        return float(chosen.double().sum())
+    @torch.inference_mode()  # type: ignore[untyped-decorator]
+    def log_likelihoods(self, prompt: Sequence[int], texts: Sequence[Sequence[int]]) -> list[float]:
+        """Return the log-likelihood in nats of each text as the tokens that follow a prompt, by the whole distribution.
+
+        The prompt is read once for all of them.
+
+        Args:
+            prompt: the tokens of the prompt; at least one.
+            texts: the tokens of each text; at least one.
+        """
+        read = self._network(torch.tensor([list(prompt)], device=self.device), use_cache=True, logits_to_keep=1)
+        first = torch.log_softmax(read.logits[0, -1].float(), dim=-1)
+        nats: list[float] = []
+        for start in range(0, len(texts), _TEXTS_AT_ONCE):
+            batch = texts[start : start + _TEXTS_AT_ONCE]
+            rest = self._log_likelihoods_after_first(len(prompt), batch, read.cache)
+            nats += [float(first[text[0]]) + part for text, part in zip(batch, rest, strict=True)]
+        return nats
+
+    def _log_likelihoods_after_first(self, begin: int, texts: Sequence[Sequence[int]], prompt: Any) -> list[float]:
+        """Return the log-likelihood of the tokens of each text after its first one.
+
+        Args:
+            begin: the position of the first tokens.
+            texts: the tokens of each text.
+            prompt: the cache of the prompt.
+        """
+        longest = max(map(len, texts))
+        if longest == 1:
+            return [0.0] * len(texts)
+        padded = torch.tensor([[*text, *[0] * (longest - len(text))] for text in texts], device=self.device)
+        positions = torch.arange(begin, begin + longest - 1, device=self.device)[None]
+        # What is added at the end of a text comes after all of its tokens, so they do not see it.
+        logits = self._network(
+            padded[:, :-1], cache=DynamicCache(), use_cache=True, position_ids=positions, prompt=prompt
+        ).logits.float()
+        chosen = torch.log_softmax(logits, dim=-1).gather(2, padded[:, 1:, None])[:, :, 0].double()
+        return [float(row[: len(text) - 1].sum()) for row, text in zip(chosen, texts, strict=True)]
 
 
 _loaded: dict[tuple[str, str], Network] = {}  # the last one: it takes seconds to load, and half a gigabyte
@@ -112,6 +147,11 @@ def _load(model: LanguageModel, base: base_model.Base) -> Network:
     network = base_model.with_adapter(base_model.load_network(base, torch.float32), model.description["rank"])
     set_peft_model_state_dict(network, {name: torch.from_numpy(part) for name, part in model.weights.items()})
     dtype = choose_dtype(device)
+    trained_in = model.description["dtype"]
+    if trained_in != str(dtype).removeprefix("torch."):
+        log.warning(
+            "The version was trained in %s; this machine computes in %s: its texts may differ", trained_in, dtype
+        )
     merged = network.merge_and_unload().to(device, dtype).eval()
     if device == "cpu" and dtype == torch.bfloat16:
         pack(merged)

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from safetensors.numpy import load, save
 
+from retrainer.errors import ArtifactError
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 _WEIGHTS, _DESCRIPTION = "adapter.safetensors", "model.json"
+_DIGEST = "adapter_sha256"
 
 
 @dataclass(frozen=True)
@@ -44,12 +47,23 @@ def make_model(description: dict[str, Any], weights: Weights) -> LanguageModel:
 def save_model(model: LanguageModel, directory: Path) -> list[str]:
     """Write the model's files and return their names."""
     (directory / _WEIGHTS).write_bytes(save(model.weights))
-    (directory / _DESCRIPTION).write_text(json.dumps(model.description, indent=1), encoding="utf-8")
+    described = {**model.description, _DIGEST: model.sha256}
+    (directory / _DESCRIPTION).write_text(json.dumps(described, indent=1), encoding="utf-8")
     return [_DESCRIPTION, _WEIGHTS]
 
 
 def load_model(directory: Path) -> LanguageModel:
-    """Read the model's files."""
+    """Read the model's files.
+
+    Raises:
+        ArtifactError: the adapter is not the one that is described.
+    """
     description = json.loads((directory / _DESCRIPTION).read_text(encoding="utf-8"))
-    weights = (directory / _WEIGHTS).read_bytes()
-    return LanguageModel(description, load(weights), hashlib.sha256(weights).hexdigest())
+    data = (directory / _WEIGHTS).read_bytes()
+    digest = hashlib.sha256(data).hexdigest()
+    if description.pop(_DIGEST, None) != digest:
+        raise ArtifactError(
+            f"the adapter of this version has changed: the SHA-256 of '{_WEIGHTS}' is not the recorded one",
+            hint="Restore the version's files from a backup, or train a new version",
+        )
+    return LanguageModel(description, load(data), digest)

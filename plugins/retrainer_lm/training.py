@@ -14,7 +14,7 @@ from retrainer.algorithms import utc_times
 from retrainer.errors import InsufficientData
 from retrainer_lm import base_model
 from retrainer_lm.checkpoint import Checkpoint, Progress
-from retrainer_lm.devices import choose_device, deterministic
+from retrainer_lm.devices import choose_device, choose_dtype, deterministic
 from retrainer_lm.storage import FORMAT, make_model
 from retrainer_lm.windows import PostTokens, cut_windows
 
@@ -33,11 +33,13 @@ _BATCH = 2  # windows
 _LEARNING_RATE = 1e-3
 _WARM_UP_STEPS = 10
 _MAX_GRADIENT = 1.0
+_COOL_DOWN = 0.2  # of the time: the learning rate falls to 0 also where the time ends the training
 _WITHOUT_HEADERS = 0.15  # of the windows
 _MAX_OFFSET = 8  # posts
 _HELD_OUT = 0.1  # of the posts, the last ones
 _HELD_OUT_WINDOWS = 8
 _EVALUATE_EVERY = 20  # steps
+_TIMED_STEPS = 3  # by which the time is estimated
 _PATIENCE = 4  # evaluations without an improvement
 
 log = logging.getLogger(__name__)
@@ -47,8 +49,9 @@ def train_model(posts: pd.DataFrame, options: LmOptions) -> LanguageModel:
     """Train the adapter, on a GPU if there is one.
 
     The description of the model is plain data: `format`; the `base` with its identity and SHA-256; the `tokenizer`;
-    `rank`; `trained_posts`; `steps`, and which of `posts`, `steps` and `time` ended the training; the `held_out` losses
-    in nats a token, the first before training; `device` and the versions of `torch`, `transformers` and `peft`.
+    `rank`; `trained_posts`; `steps`, and which of `early_stopping`, `steps` and `time` ended the training; the
+    `held_out` losses in nats a token, the first before training; `device`, `dtype` of the base model, and the versions
+    of `torch`, `transformers` and `peft`.
 
     Args:
         posts: training posts in order, all with texts.
@@ -66,12 +69,13 @@ def train_model(posts: pd.DataFrame, options: LmOptions) -> LanguageModel:
             hint="Import more posts, or choose another algorithm, such as baseline",
         )
     base = base_model.find_base(options)
-    tokenizer = base_model.load_tokenizer(base)
-    tokens = PostTokens(tokenizer, posts, utc_times(posts))
     device = choose_device()
     with deterministic():
+        tokenizer = base_model.load_tokenizer(base)
+        tokens = PostTokens(tokenizer, posts, utc_times(posts))
         torch.manual_seed(options.seed)
-        network = base_model.with_adapter(base_model.load_network(base, torch.float32), options.rank).to(device)
+        dtype = choose_dtype(device)  # of the base model alone: the adapter is trained in single precision
+        network = base_model.with_adapter(base_model.load_network(base, dtype), options.rank).to(device)
         training = _Training(network, tokens, options, device)
         checkpoint = Checkpoint.of(posts, options, base.sha256)
         ended_by = training.run(checkpoint, started + 60 * options.max_train_minutes)
@@ -97,6 +101,7 @@ def train_model(posts: pd.DataFrame, options: LmOptions) -> LanguageModel:
         "ended_by": ended_by,
         "held_out": progress.held_out,
         "device": device,
+        "dtype": str(choose_dtype(device)).removeprefix("torch."),
         "torch": torch.__version__,
         "transformers": transformers.__version__,
         "peft": peft.__version__,
@@ -131,20 +136,27 @@ class _Training:
             log.info("Resumed training after %d steps", progress.steps)
         else:
             progress.held_out.append(self._held_out_loss())
-        for batch in self._batches(progress.steps):
+        first, started = progress.steps, time.monotonic()
+        for batch in self._batches(first):
             if progress.steps >= options.max_steps:
                 return "steps"
             if time.monotonic() > deadline:
                 self._evaluate_held_out()
                 return "time"
-            self._step(batch)
+            self._step(batch, (deadline - time.monotonic()) / (60 * options.max_train_minutes))
             progress.steps += 1
+            if progress.steps - first == _TIMED_STEPS:
+                seconds = (time.monotonic() - started) / _TIMED_STEPS
+                self._log_estimate(min(seconds * (options.max_steps - progress.steps), deadline - time.monotonic()))
             if progress.steps % _EVALUATE_EVERY == 0 or progress.steps == options.max_steps:
                 self._evaluate_held_out()
                 if progress.evaluations_without_gain >= _PATIENCE:
-                    return "posts"
+                    return "early_stopping"
                 checkpoint.write(progress, self._weights(), self.best, self._optimizer.state_dict())
         return "steps"
+
+    def _log_estimate(self, seconds: float) -> None:
+        log.info("Training takes %.0f more minutes at most, and less if the held-out loss stops falling", seconds / 60)
 
     def _evaluate_held_out(self) -> None:
         """Keep the weights if they are the best so far on the held-out posts."""
@@ -156,9 +168,10 @@ class _Training:
         self.progress.held_out.append(loss)
         log.info("Step %d: held-out loss %.3f nats per token", self.progress.steps, loss)
 
-    def _step(self, batch: Sequence[Example]) -> None:
+    def _step(self, batch: Sequence[Example], remaining: float) -> None:
         done = self.progress.steps
         share = min((done + 1) / _WARM_UP_STEPS, 1.0) * (1 - done / self._options.max_steps)
+        share *= min(max(remaining, 0.0) / _COOL_DOWN, 1.0)
         for group in self._optimizer.param_groups:
             group["lr"] = _LEARNING_RATE * share
         torch.manual_seed((self._options.seed << 20) + done)  # of the dropout, so that a resumed training is the same
@@ -185,7 +198,8 @@ class _Training:
         ids = padded([window.ids for window in batch], 0)
         labels = padded([window.labels for window in batch], -100)
         mask = padded([[1] * len(window.ids) for window in batch], 0)
-        return self._network(input_ids=ids, attention_mask=mask, labels=labels).loss
+        with torch.autocast(self._device, torch.bfloat16, enabled=choose_dtype(self._device) == torch.bfloat16):
+            return self._network(input_ids=ids, attention_mask=mask, labels=labels).loss
 
     def _batches(self, start: int) -> Iterator[Sequence[Example]]:
         """Yield batches for ever, from a step on; the order depends on the seed and the pass over the posts alone."""

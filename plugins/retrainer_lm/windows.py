@@ -28,7 +28,7 @@ class Tokens:
 
     Attributes:
         header: of its moment, such as `Wed 11h +7m:`.
-        text: of its text, with the end-of-text token unless it was cut off.
+        text: of its text, with the end-of-text token, also where it was cut off.
     """
 
     header: list[int]
@@ -79,7 +79,9 @@ class PostTokens:
         return [*ids[: MAX_POST_TOKENS - 1], self._tokenizer.eos_token_id]
 
     def _encode(self, text: str) -> list[int]:
-        ids: list[int] = self._tokenizer(text, add_special_tokens=False)["input_ids"]
+        # A post that spells out a special token, such as the end of a text, contains these characters, not the token.
+        read = self._tokenizer(text, add_special_tokens=False, split_special_tokens=True)
+        ids: list[int] = read["input_ids"]
         return ids
 
     def prompt(self, last: int, time: np.datetime64 | None, context: int) -> list[int]:

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from retrainer.algorithms.manager import LoadedAlgorithm
     from retrainer.fleet.units import Unit, WorkerSpec
     from retrainer.pipeline.results import RunResult
-    from retrainer.registry.tables import TrainingRun
+    from retrainer.registry.tables import ModelVersion, TrainingRun
 
 # After which a run counts as dead, even if the clocks of two machines differ by a minute.
 DEAD_SECONDS = (MAX_MISSED_HEARTBEATS + 2) * HEARTBEAT_SECONDS + 60
@@ -50,7 +50,9 @@ def run_unit(spec: WorkerSpec, unit: Unit) -> Outcome:
     Events reach the installed observers; the fleet sends one notification for all of its runs.
     """
     try:
-        return _make_run(spec, unit, open_project(spec.config_file, spec.settings).for_stream(unit.stream))
+        project = open_project(spec.config_file, spec.settings).for_stream(unit.stream)
+        with project.posts.keep_loaded():  # the review and the run need the same
+            return _make_run(spec, unit, project)
     except Exception as error:
         run_id = getattr(error, "run_id", None)
         if isinstance(error, RunInProgress) and run_id is None:  # else another process closed this run
@@ -111,7 +113,8 @@ def _make_run(spec: WorkerSpec, unit: Unit, project: Project) -> Outcome:
 
 def _retrain(spec: WorkerSpec, unit: Unit, project: Project, runtime: Runtime, now: datetime) -> RunResult:
     chosen, _ = load_configured_algorithm(project.settings, runtime, unit.model_type, spec.algorithm)
-    if spec.budget_id is None and _costs_money(project, runtime, unit, chosen):
+    production = project.registry.get_production(unit.model_type)
+    if spec.budget_id is None and _costs_money(runtime, production, chosen):
         # the settings, or production, changed after the fleet had looked
         raise UsageError(
             f"forecasts of the {unit.model_type} model of '{unit.stream}' cost money, but there is no --max-cost",
@@ -134,8 +137,7 @@ def _retrain(spec: WorkerSpec, unit: Unit, project: Project, runtime: Runtime, n
         raise
 
 
-def _costs_money(project: Project, runtime: Runtime, unit: Unit, chosen: LoadedAlgorithm) -> bool:
-    production = project.registry.get_production(unit.model_type)
+def _costs_money(runtime: Runtime, production: ModelVersion | None, chosen: LoadedAlgorithm) -> bool:
     try:
         return chosen.description.paid or (production is not None and is_paid(runtime, production))
     except RetrainerError:  # reported by the comparison

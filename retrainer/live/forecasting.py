@@ -163,12 +163,14 @@ class NaiveSide:
 
     Attributes:
         fit: fits it if it was not kept.
+        kept: the fit, if it was just made.
     """
 
     project: Project
     comparison: LiveComparison
     algorithm: LoadedAlgorithm
     fit: Callable[[], bytes]
+    kept: bytes | None = None
 
     def context(self, after: PostKey) -> Context:  # noqa: ARG002
         """Return the posts that the algorithm says."""
@@ -177,7 +179,7 @@ class NaiveSide:
     @cached_property
     def model(self) -> TrainedModel:
         """The fit, as it was kept with the comparison."""
-        kept = self.project.registry.read_naive_model(self.comparison.comparison_id) or self.fit()
+        kept = self.kept or self.project.registry.read_naive_model(self.comparison.comparison_id) or self.fit()
         model_type = self.comparison.model_type_name
         return TrainedModel(self.algorithm, self.algorithm.options({}, model_type), json.loads(kept), model_type)
 

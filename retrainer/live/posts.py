@@ -139,6 +139,8 @@ class LivePosts:
 
     def read_until(self, last: PostKey) -> pd.DataFrame:
         """Return all usable posts up to one."""
+        if last[0] <= self.until:  # of those that are mostly needed next
+            return self._usable.iloc[: first_row_after(self._usable, last, self._usable_times)]
         posts = self.store.load(last[0], with_content=self._with_content, warn=False)
         return self._type.usable_posts(posts.iloc[: first_row_after(posts, last)])
 
@@ -173,6 +175,7 @@ class LivePosts:
     def forget(self) -> None:
         """Read the posts again: they have changed."""
         self._latest = None
+        self.store.forget_loaded()
         for name in ("_all", "_times", "_usable", "_usable_times"):
             self.__dict__.pop(name, None)
 

@@ -33,7 +33,8 @@ def review(
         What was decided; None without a production version, without `roll_back`, or if something went wrong.
     """
     try:
-        if project.registry.get_production(model_type) is None:
+        production = project.registry.get_production(model_type)
+        if production is None:
             return None
         from retrainer.live.ab_tests import decide_test  # noqa: PLC0415  slow to import, and needed only now
         from retrainer.live.rollback import review_production  # noqa: PLC0415
@@ -41,7 +42,7 @@ def review(
 
         minutes = project.settings.retraining.max_run_minutes
         with time_limit(minutes, lambda _: None, 0.0):  # what is left waits for the next time
-            comparisons = update_live(project, runtime, model_type, now)
+            comparisons = update_live(project, runtime, model_type, now, production=production)
             decide_test(project, runtime, model_type, now)
             if not roll_back:
                 return None

@@ -14,7 +14,7 @@ from datetime import UTC, datetime, timedelta
 from functools import cache, cached_property
 from typing import TYPE_CHECKING, Literal
 
-from retrainer.errors import AlgorithmError, DatabaseError, NothingToRollBack, PostsError, RetrainerError
+from retrainer.errors import AlgorithmError, DatabaseError, PostsError, RetrainerError
 from retrainer.evaluation.sequential import EProcess
 from retrainer.live.forecasting import FitSide, MadeSide, NaiveSide, PaidSides, ServedSide, context_of, score_batch
 from retrainer.live.posts import LivePosts, first_row_after, place_of
@@ -53,6 +53,7 @@ def update_live(
     *,
     calls: bool = True,
     warn: bool = False,
+    production: ModelVersion | None = None,
 ) -> list[LiveComparison]:
     """Score the new live posts up to a time with the fit in production, and return its comparisons as of that time.
 
@@ -63,6 +64,7 @@ def update_live(
         now: the time, UTC; posts later than it are left alone.
         calls: whether the missing forecasts of the paid sides of an A/B test are to be made.
         warn: whether to warn about what cannot be scored. It may last: cron would mail a warning of each `train`.
+        production: the version in production, if it was read just now.
 
     Returns:
         The comparisons, `naive` first; none without a production version. If `now` is before their `through`, they are
@@ -71,7 +73,7 @@ def update_live(
     Raises:
         DatabaseError, PostsError: the database or the posts cannot be read.
     """
-    production = project.registry.get_production(model_type)
+    production = production or project.registry.get_production(model_type)
     if production is None:
         return []
     update = _Update.begin(project, runtime, model_type, now, calls=calls)
@@ -119,11 +121,10 @@ def update_comparison(
 
 def _find_previous(project: Project, model_type: ModelTypeName) -> ModelVersion | None:
     """Return the version that a rollback would return to, with the fit that was live then."""
-    try:
-        promotions = project.registry.find_promotions_to_undo(model_type)
-    except NothingToRollBack:
+    promotion = project.registry.find_promotion_to_undo(model_type)
+    if promotion is None:
         return None
-    previous = project.registry.get_version_before(promotions[0])
+    previous = project.registry.get_version_before(promotion)
     if previous.pruned_at is not None:
         log.info("The version before, '%s', was pruned: live posts are not scored with it", previous.version_id)
         return None
@@ -275,7 +276,8 @@ class _Update:
             self.project.registry.keep_naive_model(comparison.comparison_id, model)
             return model
 
-        return NaiveSide(self.project, comparison, algorithm, fit)
+        kept = vars(comparison).get("naive_model")  # of one that was made just now; of others it is not read
+        return NaiveSide(self.project, comparison, algorithm, fit, kept)
 
     def _forget_posts(self) -> None:
         """Read posts again: they may have been read before a change."""

@@ -37,7 +37,7 @@ _DEFAULT_MAX_TOKENS = 512  # of a text, if neither the tokenizer nor the model s
 _NO_LIMIT = 1_000_000  # a tokenizer without a limit states a number of thirty digits
 _RESERVED_POSITIONS = 2  # RoBERTa and its relatives count positions from 2
 _DECIMALS = 6  # to which the metrics agree between machines
-_TIE_DECIMALS = 9  # to which two cosines are compared, since equal ones differ by rounding
+TIE_DECIMALS = 9  # to which two cosines are compared, since equal ones differ by rounding
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class SemanticSimilarity:
 
 def embedding_rank_auc(texts: Floats, posts: Floats) -> float:
     """Return the rank AUC by cosine (see `MatchingScores`) of n texts and their posts: (n, d), unit length."""
-    return matching_scores(np.round(posts @ text, _TIE_DECIMALS) for text in texts).rank_auc
+    return matching_scores(np.round(posts @ text, TIE_DECIMALS) for text in texts).rank_auc
 
 
 class SemanticModel:

@@ -74,6 +74,7 @@ def explain_version(
     window = require_held_out_window(project, posts, version, max_posts or DEFAULT_POSTS[model.model_type])
     if model.algorithm.description.paid:
         _require_max_cost(model, posts, window, parts, max_cost)
+    project.registry.require_writable_explanations()  # before anything is paid for
     with runtime.open_budget(limit_usd=max_cost) as budget:
         if model.model_type == "timing":
             measured = permute_inputs(model, posts, window)

@@ -22,7 +22,7 @@ from retrainer.errors import (
     UsageError,
 )
 from retrainer.model_types.base import Origins
-from retrainer.model_types.expected_score import ExpectedScore, expect_score
+from retrainer.model_types.expected_score import MAX_POSTS, ExpectedScore, expect_score
 from retrainer.model_types.timing import HORIZONS_HOURS, INTERVAL_LEVEL, TimingForecasts
 from retrainer.pipeline.loading import find_state, is_paid, load_live_fit, train_naive_model
 from retrainer.pipeline.score_history import load_score_history
@@ -77,7 +77,7 @@ class NextPost:
         tokens: content: tokens read and written.
         cost_usd: content: what the forecast cost, in US dollars.
         expected_score: content: the interval in which the score of the text is expected, by the version's scores on
-            earlier posts; None without a text, or with too few of them.
+            earlier posts; None without a text, with too few of them, or if the latest ones have not been scored.
         agreement: content: of the samples from which the text was chosen, 0 to 1; None without samples.
         side: the side of the running A/B test that answers the caller; None without a subject or a test.
     """
@@ -433,10 +433,15 @@ def _next_content(
 
 
 def _expect_score(project: Project, version: ModelVersion, texts: _Moment) -> ExpectedScore | None:
-    """Return the interval of the score that a forecast at a moment is expected to reach, by the posts known then."""
-    history = load_score_history(project, version, texts.at)
-    held_out = texts.posts["post_id"][texts.posts["created_at"] >= version.trained_through]
-    return expect_score(history.only(set(held_out)).scores)
+    """Return the interval of the score that a forecast at a moment is expected to reach, by the posts known then.
+
+    If none of the latest posts has been scored, there is none: the stream may have changed since.
+    """
+    held_out = texts.posts["post_id"][texts.posts["created_at"] >= version.trained_through].tolist()
+    history = load_score_history(project, version, texts.at).only(set(held_out))
+    if not history.posts or history.posts[-1].post_id not in held_out[-MAX_POSTS:]:
+        return None
+    return expect_score(history.scores)
 
 
 def _keep(

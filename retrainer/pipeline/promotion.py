@@ -90,7 +90,8 @@ def complete_run(
                 log.exception("Cannot fit '%s' again: %s", version.version_id, problem)  # no traceback by default
                 reason = f"{decision.reason}, but it cannot be fitted again on all posts: {error.message}"
                 decision = replace(decision, promote=False, reason=reason, refit_failed=True)
-        finished = context.registry.complete_run(run_id, decision, now(), staged.new_refit if staged else None)
+        new_refit = staged.new_refit if staged else None
+        finished = context.registry.complete_run(run_id, decision, now(), new_refit, context.spending)
         if staged is not None and finished.change is not None:
             staged.publish(project)
     return finished, decision

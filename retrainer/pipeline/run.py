@@ -18,7 +18,7 @@ from retrainer.pipeline.loading import is_paid, load_version, version_options
 from retrainer.pipeline.promotion import complete_run, decide, publish_change
 from retrainer.pipeline.results import Failure, RunResult
 from retrainer.pipeline.retention import archive_old_versions
-from retrainer.pipeline.run_context import RunContext, close_as_failed, record_spending, start_run, track_run
+from retrainer.pipeline.run_context import RunContext, close_as_failed, start_run, track_run
 from retrainer.pipeline.split import load_posts, split_by_time
 from retrainer.pipeline.training import describe, register, train_candidate
 from retrainer.pipeline.tuned_options import load_algorithm_of_run
@@ -96,15 +96,15 @@ def retrain(
         # 4: forecast the test posts and score the forecasts
         evaluation = _evaluate_and_record(context, candidate, split, version)
         # 5: compare with production on the same posts
-        comparison = _compare(context, candidate, split, version, evaluation)
-        if comparison is not None:
-            _record_comparison(context, version, evaluation, comparison)
+        production = project.registry.get_production(model_type)
+        comparison = _compare(context, production, candidate, split, version, evaluation)
+        if production is not None and comparison is not None:
+            _record_comparison(context, production, version, evaluation, comparison)
         # 6: promote or not
         log.info("Checking if new model should be promoted...")
         decision = decide(model_type, comparison, auto_promote=_auto_promote(project, auto_promote))
         if tuned is not None:
             decision = tuned.explain(decision)
-        record_spending(project.registry, run.run_id, context.budget)
         finished, decision = complete_run(context, decision, version, candidate.model, split.posts, previous)
     # The decision is committed; nothing below can change it.
     with run_log_context(run.run_id):
@@ -179,7 +179,8 @@ def dry_run(
             _log_cost_estimate(context, candidate, split, version)
             return RunResult(model_type=model_type, algorithm=chosen.name, stream=project.stream)
         evaluation = _evaluate(context, candidate, split, version)
-        comparison = _compare(context, candidate, split, version, evaluation)
+        production = context.registry.get_production(model_type)
+        comparison = _compare(context, production, candidate, split, version, evaluation)
     decision = decide(model_type, comparison, auto_promote=_auto_promote(project, auto_promote))
     if tuned is not None:
         decision = tuned.explain(decision)
@@ -296,10 +297,14 @@ def _evaluate_and_record(context: RunContext, candidate: Candidate, split: Split
 
 
 def _compare(
-    context: RunContext, candidate: Candidate, split: Split, version: ModelVersion, evaluation: Evaluation
+    context: RunContext,
+    production: ModelVersion | None,
+    candidate: Candidate,
+    split: Split,
+    version: ModelVersion,
+    evaluation: Evaluation,
 ) -> Comparison | None:
     """Step 5. Return None if there is no production version yet."""
-    production = context.registry.get_production(context.model_type)
     if production is None:
         return None
     comparison = compare_with_production(context, split.posts, production, version, candidate.model, evaluation)
@@ -312,15 +317,15 @@ def _compare(
 
 
 def _record_comparison(
-    context: RunContext, version: ModelVersion, evaluation: Evaluation, comparison: Comparison
+    context: RunContext,
+    production: ModelVersion,
+    version: ModelVersion,
+    evaluation: Evaluation,
+    comparison: Comparison,
 ) -> None:
     """Record production's evaluation, and the candidate's if it was repeated on a later window."""
-    for version_id, side in (
-        (comparison.version_a, comparison.evaluation_a),
-        (version.version_id, comparison.evaluation_b),
-    ):
+    for row, side in ((production, comparison.evaluation_a), (version, comparison.evaluation_b)):
         if side is not None and side is not evaluation:
-            row = context.registry.get_version(version_id)
             record(context.project, row, side, context.stopwatch.now(), context.run_id)
 
 

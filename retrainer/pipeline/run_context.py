@@ -18,6 +18,7 @@ from retrainer.pipeline.timeout import time_limit
 from retrainer.redaction import redact
 from retrainer.registry.liveness import HEARTBEAT_SECONDS
 from retrainer.registry.promotions import Change
+from retrainer.registry.runs import Spending
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -102,6 +103,12 @@ class RunContext:
         """The id of the recorded run; None for a dry run."""
         return None if self.run is None else self.run.run_id
 
+    @property
+    def spending(self) -> Spending:
+        """What the paid calls of the run have used so far."""
+        tokens = self.budget.input_tokens + self.budget.output_tokens
+        return Spending(tokens, self.budget.cost_usd, self.budget.refusals)
+
     def evaluate(self, model: TrainedModel, posts: pd.DataFrame, window: Window) -> Evaluation:
         """Evaluate a model on a window, within the budget of the run."""
         return evaluate_model(self.runtime, model, posts, window, self.budget)
@@ -129,11 +136,12 @@ def track_run(project: Project, runtime: Runtime, run: TrainingRun, stopwatch: S
             _heartbeat(registry, run.run_id),
             runtime.open_budget() as budget,
         ):
+            context = RunContext(project, runtime, run.model_type_name, stopwatch, budget, run)
             try:
-                yield RunContext(project, runtime, run.model_type_name, stopwatch, budget, run)
+                yield context
             except BaseException:
                 with suppress(RetrainerError):  # the first failure is the one to report
-                    record_spending(registry, run.run_id, budget)
+                    registry.record_spending(run.run_id, context.spending)
                 raise
     except BaseException as error:
         closed = close_as_failed(registry, run, error, stopwatch.now())
@@ -151,12 +159,6 @@ def close_as_failed(registry: Registry, run: TrainingRun, error: BaseException, 
     reason = "interrupted" if interrupted else redact(str(error)) or type(error).__name__
     error.run_id = run.run_id  # type: ignore[attr-defined]  # for the report of the failure
     return registry.fail_run(run.run_id, reason, now)
-
-
-def record_spending(registry: Registry, run_id: str, budget: Budget) -> None:
-    """Record what the paid calls of a run have used so far."""
-    tokens = budget.input_tokens + budget.output_tokens
-    registry.record_spending(run_id, tokens=tokens, cost_usd=budget.cost_usd, refusals=budget.refusals)
 
 
 def _publish_failed_run(runtime: Runtime, run: TrainingRun) -> None:

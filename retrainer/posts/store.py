@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from itertools import groupby
 from operator import itemgetter
@@ -25,7 +25,7 @@ from retrainer.registry.tables import PlainText, Post
 from retrainer.streams import DEFAULT_STREAM
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
     from datetime import datetime
 
     from sqlalchemy.orm import Session
@@ -67,9 +67,25 @@ class PostStore:
 
     def __init__(self, engine: sa.Engine, settings: PostsSettings, database: Database) -> None:
         self._engine = engine
+        self._reading_engine = database.reading_engine if engine is database.engine else engine
         self._settings = settings
         self._database = database
         self.stream = DEFAULT_STREAM
+        self._kept: dict[tuple[datetime, bool], pd.DataFrame] | None = None
+
+    @contextmanager
+    def keep_loaded(self) -> Iterator[None]:
+        """Within the block, return the posts that `load` has read up to a time again, until `forget_loaded`."""
+        self._kept = {}
+        try:
+            yield
+        finally:
+            self._kept = None
+
+    def forget_loaded(self) -> None:
+        """Read posts again that were kept: they may have changed."""
+        if self._kept is not None:
+            self._kept.clear()
 
     def close(self) -> None:
         """Close the connections to a foreign database."""
@@ -95,7 +111,7 @@ class PostStore:
     def for_stream(self, stream: str) -> PostStore:
         """Return the posts of another stream, on the same connections."""
         other = copy.copy(self)
-        other.stream = stream
+        other.stream, other._kept = stream, None  # noqa: SLF001  its own class
         return other
 
     def list_streams(self) -> list[str]:
@@ -124,8 +140,13 @@ class PostStore:
             DatabaseError: the database cannot be read.
         """
         del warn
+        if self._kept is not None and (until, with_content) in self._kept:
+            return self._kept[until, with_content].copy(deep=False)
         query = self._select_posts({"content": Post.content} if with_content else {}, until)
-        return self._read_posts(query.order_by(Post.created_at, Post.post_id))
+        posts = self._read_posts(query.order_by(Post.created_at, Post.post_id))
+        if self._kept is not None:
+            self._kept[until, with_content] = posts.copy(deep=False)
+        return posts
 
     def load_lengths(self, until: datetime) -> pd.DataFrame:
         """Return the posts as `load` does, with the lengths of their texts instead: `length` (float; NaN without)."""
@@ -246,8 +267,8 @@ class PostStore:
             created_at = sa.type_coerce(latest.c.created_at, sa.DateTime(timezone=True))
             query = sa.select(latest.c.stream, created_at).where(latest.c.place <= MAX_GAPS + 1)
             query = query.order_by(latest.c.stream, latest.c.created_at).execution_options(yield_per=MAX_GAPS)
-            with self._database.read() as session:
-                for name, rows in groupby(session.connection().execute(query), key=itemgetter(0)):
+            with self._database.snapshot() as connection:  # a transaction, which reading in parts needs
+                for name, rows in groupby(connection.execute(query), key=itemgetter(0)):
                     times = pd.Series([row[1] for row in rows], dtype="datetime64[us, UTC]")
                     freshness = measure_freshness(times, now)
                     if freshness is not None:
@@ -290,6 +311,9 @@ class PostStore:
 
     def _load_times(self, until: datetime, limit: int | None = None) -> pd.Series[Any]:
         """Return when the latest posts up to a time were created, in order."""
+        for (time, _), posts in (self._kept or {}).items():
+            if time == until:
+                return posts["created_at"].iloc[-(limit or len(posts)) :].reset_index(drop=True)
         latest = sa.select(Post.created_at).where(Post.stream == self.stream, Post.created_at <= until)
         with self._database.read() as session:
             found = session.scalars(latest.order_by(Post.created_at.desc()).limit(limit)).all()
@@ -416,7 +440,7 @@ class PostStore:
 
     def _query(self, query: sa.Executable, columns: list[str], connection: sa.Connection | None = None) -> pd.DataFrame:
         try:
-            with self._engine.connect() if connection is None else nullcontext(connection) as source:
+            with self._reading_engine.connect() if connection is None else nullcontext(connection) as source:
                 return pd.DataFrame([tuple(row) for row in source.execute(query)], columns=columns)
         except DBAPIError as error:
             raise translate_error(error, self._engine) from error

@@ -53,8 +53,11 @@ class Artifacts(ModelFiles):
 
     def _claim(self) -> None:
         """Mark the place with the id of the database, unless it is marked."""
+        owner = self.place.find_owner()
+        if owner is not None and owner == self._compared_owner:
+            return
         self.require_own_folder()
-        if self.place.find_owner() is None:
+        if owner is None:
             self.place.claim()
             self.require_own_folder()  # another process may have been faster
 

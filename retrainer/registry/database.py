@@ -7,6 +7,7 @@ BEGIN IMMEDIATE, PostgreSQL by an advisory lock), so what it reads stays true un
 from __future__ import annotations
 
 import logging
+import time
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -66,6 +67,7 @@ _KNOWN_ERRORS = (
     ),
 )
 _POSTGRESQL_DRIVER = "postgresql+psycopg"
+_PING_AFTER_SECONDS = 1.0
 _ADVISORY_LOCK = 7_265_747_261  # "retra": any number, the same in every process
 
 
@@ -76,6 +78,7 @@ class Database:
         self.engine = engine
         self.project_folder = project_folder
         self._writing_engine = engine.execution_options(retrainer_writes=True)
+        self.reading_engine = _autocommitting(engine)
         self._watch = CommitCounter(engine)
         self._is_closed = False
         event.listen(engine, "checkin", self._close_if_late)
@@ -176,8 +179,12 @@ class Database:
 
     @contextmanager
     def read(self) -> Iterator[Session]:
-        """Run a read-only transaction."""
-        with self._translate_errors(), self.engine.connect() as connection, Session(connection) as session:
+        """Read; where several statements have to see the same state, use `snapshot`.
+
+        PostgreSQL makes each statement a transaction of its own: the beginning and the end of one would each be a round
+        trip to the server, and change nothing about what a statement sees.
+        """
+        with self._translate_errors(), self.reading_engine.connect() as connection, Session(connection) as session:
             yield session
             session.expunge_all()
 
@@ -337,13 +344,14 @@ def create_engine(url: str, folder: Path, *, read_only: bool = False, setting: s
     defaults = {name: value for name, value in _POSTGRESQL_DEFAULTS.items() if name not in parsed.query}
     logging.getLogger("psycopg").setLevel(logging.ERROR)  # its warnings of a lost connection repeat the error
     try:
-        engine = sa.create_engine(parsed, pool_pre_ping=True, connect_args=defaults)
+        engine = sa.create_engine(parsed, connect_args=defaults)
     except (ModuleNotFoundError, NoSuchModuleError):
         raise ConfigError(
             f"the database driver '{parsed.drivername}' is not installed",
             hint="Install it with: pip install 'retrainer[postgresql]'",
         ) from None
     event.listen(engine, "connect", _prepare_postgresql)
+    _replace_lost_connections(engine)
     return engine.execution_options(postgresql_readonly=True) if read_only else engine
 
 
@@ -388,6 +396,37 @@ def _prepare_postgresql(connection: Any, _record: Any) -> None:
         with connection.cursor() as cursor:
             cursor.execute("SET DateStyle TO ISO")
         connection.commit()
+
+
+def _autocommitting(engine: sa.Engine) -> sa.Engine:
+    """Return the engine for reading, whose statements are each a transaction of their own, where that makes sense."""
+    if engine.dialect.name != "postgresql" or engine.get_execution_options().get("postgresql_readonly"):
+        return engine  # a transaction of SQLite reads one state, and only in a transaction nothing can be written
+    return engine.execution_options(isolation_level="AUTOCOMMIT")
+
+
+def _replace_lost_connections(engine: sa.Engine) -> None:
+    """Ask the server whether it still knows a connection that has not been used for a second, before it is used.
+
+    Asking each time, as `pool_pre_ping` does, would double the round trips of short queries.
+    """
+
+    def note_use(_connection: Any, record: Any) -> None:
+        record.info["used_at"] = time.monotonic()
+
+    def check(connection: Any, record: Any, _proxy: Any) -> None:
+        used_at = record.info.get("used_at")  # None for a new one
+        if used_at is None or time.monotonic() - used_at <= _PING_AFTER_SECONDS:
+            return
+        try:
+            engine.dialect.do_ping(connection)
+        except engine.dialect.loaded_dbapi.Error as error:
+            if not engine.dialect.is_disconnect(error, connection, None):
+                raise
+            raise sa.exc.InvalidatePoolError from error  # the pool replaces it, and all others, by new connections
+
+    event.listen(engine, "checkin", note_use)
+    event.listen(engine, "checkout", check)
 
 
 def _run_migrations(connection: sa.Connection) -> None:

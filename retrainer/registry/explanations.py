@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sqlalchemy import select
+from sqlalchemy import false, select, update
 
 from retrainer.registry.queries import new_id
 from retrainer.registry.scope import Scope
@@ -16,6 +16,16 @@ if TYPE_CHECKING:
 
 class Explanations(Scope):
     """The part of the registry about explanations."""
+
+    def require_writable_explanations(self) -> None:
+        """Check that an explanation can be recorded, by a write that changes nothing.
+
+        Raises:
+            DatabaseError: it cannot.
+        """
+        nothing = update(ModelExplanation).where(false()).values(problem="")
+        with self.database.write() as session:
+            session.execute(nothing)
 
     def record_explanation(self, explanation: ModelExplanation) -> None:
         """Record an explanation. Earlier ones of its version stay, and are no longer shown."""

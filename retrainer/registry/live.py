@@ -80,7 +80,7 @@ class Live(Scope):
         Args:
             test_id: the A/B test that is decided by it.
         """
-        with self.database.write() as session:
+        with self.database.write(durable=False) as session:  # it is made again if it is lost
             added = _add_live_comparison(session, comparison)
             if test_id is not None:
                 query = update(ABTest).where(ABTest.test_id == test_id)

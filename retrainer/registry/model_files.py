@@ -45,6 +45,7 @@ class ModelFiles:
     def __init__(self, place: Place, registry: Registry) -> None:
         self.place = place
         self._registry = registry
+        self._compared_owner: str | None = None  # the owner of the place when it was last compared with the database
 
     def require_own_folder(self) -> None:
         """Check that the place of the model files does not belong to another database.
@@ -53,7 +54,7 @@ class ModelFiles:
             ConfigError: it does.
             ArtifactError: its owner cannot be read.
         """
-        require_own(self.place, self._registry)
+        self._compared_owner = require_own(self.place, self._registry)
 
     def read(self, version: ModelVersion, refit: Refit | None = None) -> dict[str, bytes]:
         """Return the files of a version's model by path: the very bytes whose hashes were checked.

@@ -105,18 +105,23 @@ class Place(Protocol):
         """
 
 
-def require_own(place: Place, registry: Registry) -> None:
+def require_own(place: Place, registry: Registry) -> str | None:
     """Check that a place does not belong to another database, whose files must not be touched.
+
+    Returns:
+        The id of the database that it belongs to; None if it belongs to none yet.
 
     Raises:
         ConfigError: it does.
         ArtifactError: its owner cannot be read.
     """
-    if place.find_owner() not in {None, registry.database_id()}:
+    owner = place.find_owner()
+    if owner not in {None, registry.database_id()}:
         raise ConfigError(
             f"the models folder '{place.locate()}' belongs to another database",
             hint=f"Choose another models_dir, or delete '{place.locate(OWNER_FILE)}' to take it over",
         )
+    return owner
 
 
 def parse_owner(content: bytes) -> str | None:

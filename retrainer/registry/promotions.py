@@ -30,7 +30,7 @@ from retrainer.registry.tables import LEDGER_ACTIONS, Hold, LedgerEntry, ModelVe
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from sqlalchemy import ColumnElement
+    from sqlalchemy import ColumnElement, Select
     from sqlalchemy.orm import Session
 
     from retrainer.model_types import ModelTypeName
@@ -135,6 +135,11 @@ class Promotions(Scope):
         """
         with self.database.read() as session:
             return _fetch_promotions_to_undo(session, self.key(model_type), to)
+
+    def find_promotion_to_undo(self, model_type: ModelTypeName) -> LedgerEntry | None:
+        """Return the promotion that a rollback would undo; None if there is nothing to roll back."""
+        with self.database.read() as session:
+            return _fetch_promotion_to_undo(session, self.key(model_type))
 
     def get_version_before(self, promotion: LedgerEntry) -> ModelVersion:
         """Return the version that a promotion replaced, with the fit that was live then."""
@@ -400,26 +405,26 @@ def _fetch_with_fit(session: Session, version_id: str | None, refit: Refit | Non
 
 def fetch_predecessor(session: Session, key: ModelKey) -> str | None:
     """Return the version that a rollback would return to."""
-    try:
-        return _fetch_promotions_to_undo(session, key, None)[0].from_version_id
-    except NothingToRollBack:
-        return None
+    promotion = _fetch_promotion_to_undo(session, key)
+    return None if promotion is None else promotion.from_version_id
+
+
+def _not_undone(key: ModelKey) -> Select[LedgerEntry]:
+    """Return the query for the promotions that were not undone, newest first."""
+    undoing = aliased(LedgerEntry)
+    is_undone = exists().where(undoing.undoes == LedgerEntry.entry_id)
+    query = select(LedgerEntry).where(is_of(LedgerEntry, key), LedgerEntry.action == "promotion", ~is_undone)
+    return query.order_by(LedgerEntry.entry_id.desc())
+
+
+def _fetch_promotion_to_undo(session: Session, key: ModelKey) -> LedgerEntry | None:
+    last = session.scalars(_not_undone(key).limit(1)).first()
+    return None if last is None or last.from_version_id is None else last
 
 
 def _fetch_promotions_to_undo(session: Session, key: ModelKey, to: str | None) -> list[LedgerEntry]:
-    undoing = aliased(LedgerEntry)
-    query = (
-        select(LedgerEntry)
-        .where(
-            is_of(LedgerEntry, key),
-            LedgerEntry.action == "promotion",
-            ~exists().where(undoing.undoes == LedgerEntry.entry_id),
-        )
-        .order_by(LedgerEntry.entry_id.desc())
-        .limit(1 if to is None else None)
-    )
     chain: list[LedgerEntry] = []
-    for entry in session.scalars(query):
+    for entry in session.scalars(_not_undone(key).limit(1 if to is None else None)):
         if entry.from_version_id is None:
             break
         chain.append(entry)

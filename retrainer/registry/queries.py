@@ -5,9 +5,9 @@ from __future__ import annotations
 import secrets
 from datetime import UTC, datetime
 from importlib import import_module
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import and_, func, select
+from sqlalchemy import and_, func, select, update
 
 from retrainer.errors import ArtifactError, RetrainerError, RunInProgress, UnknownName
 from retrainer.registry.live_tables import ABTest
@@ -29,6 +29,10 @@ if TYPE_CHECKING:
     from retrainer.registry.refits import Refit
     from retrainer.registry.tables import LedgerEntry
     from retrainer.streams import ModelKey
+
+
+_LONG_DIGITS = 8
+_PLAIN = {"synchronize_session": False}  # no objects of the session are changed too
 
 
 def fetch_production(session: Session, key: ModelKey) -> ModelVersion | None:
@@ -70,6 +74,27 @@ def fetch_running_run(session: Session, run_id: str) -> TrainingRun:
     if run.status != "running":
         raise RunInProgress(f"the run '{run_id}' was closed by another process: {run.error}", hint="Start it again")
     return run
+
+
+def update_running_run(session: Session, run_id: str, **values: Any) -> None:
+    """Change columns of a run in progress.
+
+    Raises:
+        RunInProgress: another process closed it.
+    """
+    query = update(TrainingRun).where(TrainingRun.run_id == run_id, TrainingRun.status == "running")
+    changed = session.execute(query.values(values).returning(TrainingRun.run_id), execution_options=_PLAIN)
+    if changed.first() is None:
+        fetch_running_run(session, run_id)  # says why
+
+
+def fetch_with_production(session: Session, version_id: str, key: ModelKey) -> tuple[ModelVersion, ModelVersion | None]:
+    """Return a version, and the one in production of a model, by one query."""
+    is_production = is_of(ModelVersion, key) & ModelVersion.is_production
+    found = session.scalars(select(ModelVersion).where((ModelVersion.version_id == version_id) | is_production)).all()
+    version = next((one for one in found if one.version_id == version_id), None)
+    production = next((one for one in found if one.is_production and one.model_key == key), None)
+    return version or fetch_version(session, version_id), production
 
 
 def set_production(
@@ -125,9 +150,12 @@ def new_id(
     now: datetime,
     digits: int = 4,
 ) -> str:
-    """Return an unused id `{prefix}_{YYYYMMDD}_{HHMMSS}_{hex digits}`."""
+    """Return an unused id `{prefix}_{YYYYMMDD}_{HHMMSS}_{hex digits}`.
+
+    One of 8 digits is not looked up: the same twice in a second is all but impossible, and the table refuses it.
+    """
     stem = f"{prefix}_{now.astimezone(UTC):%Y%m%d_%H%M%S}"
     while True:
         candidate = f"{stem}_{secrets.token_hex(digits // 2)}"
-        if session.get(table, candidate) is None:
+        if digits >= _LONG_DIGITS or session.get(table, candidate) is None:
             return candidate

@@ -37,6 +37,9 @@ class Retention(Scope):
             .order_by(ModelVersion.trained_at.desc(), ModelVersion.version_id.desc())
             .offset(keep)
         )
+        with self.database.read() as session:  # mostly there are none, and no other writer has to wait
+            if session.scalars(query.with_only_columns(ModelVersion.version_id).limit(1)).first() is None:
+                return []
         archived = []
         with self.database.write() as session:
             test = fetch_running_test(session, key)

@@ -6,7 +6,7 @@ import os
 import time
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sqlalchemy import Select, case, func, select, update
 
@@ -15,12 +15,12 @@ from retrainer.registry.ledger import new_entry, record_entry
 from retrainer.registry.liveness import ProcessIdentity, explain_death
 from retrainer.registry.promotions import Change, Decision, add_refit, recheck
 from retrainer.registry.queries import (
-    fetch_production,
     fetch_running_run,
-    fetch_version,
+    fetch_with_production,
     is_of,
     new_id,
     set_production,
+    update_running_run,
     version_id_of,
 )
 from retrainer.registry.scope import Scope
@@ -53,6 +53,18 @@ class FinishedRun:
     run: TrainingRun
     change: Change | None
     race_lost: bool
+
+
+class Spending(NamedTuple):
+    """What the paid calls of a run have used.
+
+    Attributes:
+        refusals: answers in which the model refused.
+    """
+
+    tokens: int
+    cost_usd: float
+    refusals: int
 
 
 @dataclass(frozen=True)
@@ -210,14 +222,13 @@ class Runs(Scope):
     def record_split(self, run_id: str, training: int, test: int) -> None:
         """Record the numbers of training and test posts."""
         with self.database.write(durable=False) as session:
-            run = fetch_running_run(session, run_id)
-            run.num_training_samples, run.num_test_samples = training, test
+            update_running_run(session, run_id, num_training_samples=training, num_test_samples=test)
 
-    def record_spending(self, run_id: str, *, tokens: int, cost_usd: float, refusals: int) -> None:
+    def record_spending(self, run_id: str, spending: Spending) -> None:
         """Record what the paid calls of a run have used so far."""
         query = update(TrainingRun).where(TrainingRun.run_id == run_id)
         with self.database.write(durable=False) as session:
-            session.execute(query.values(tokens=tokens, cost_usd=cost_usd, refusals=refusals))
+            session.execute(query.values(spending._asdict()))
 
     def fail_run(self, run_id: str, error: str, now: datetime) -> TrainingRun:
         """Close a run as failed, unless it is closed already."""
@@ -234,10 +245,14 @@ class Runs(Scope):
         decision: Decision,
         now: datetime,
         new_refit: NewRefit | None = None,
+        spending: Spending | None = None,
         *,
         automatic: bool = True,
     ) -> FinishedRun:
         """Close a run and carry out its decision, in one transaction.
+
+        Args:
+            spending: what its paid calls have used, if that is not recorded yet.
 
         The candidate is promoted only if, inside the transaction, the type is not on hold, no A/B test is running, and
         production is still the version it was compared with. Otherwise the recorded reason says why not, and its live
@@ -249,8 +264,7 @@ class Runs(Scope):
         with self.database.write() as session:
             run = fetch_running_run(session, run_id)
             key = run.model_key
-            version = fetch_version(session, run.model_version_id or "")
-            production = fetch_production(session, key)
+            version, production = fetch_with_production(session, run.model_version_id or "", key)
             live_id = version_id_of(production)
             final = recheck(session, key, production, decision)
             change = None
@@ -261,6 +275,8 @@ class Runs(Scope):
                 set_production(session, version, production, new_refit.refit if new_refit else None)
                 change = Change(key.model_type, live_id, version.version_id, final.reason, key.stream)
             _close(run, "completed", now)
+            if spending is not None:
+                run.tokens, run.cost_usd, run.refusals = spending
             run.compared_with = final.expected_production
             run.production_score = final.production_score
             run.improvement_percentage = final.improvement_percentage

@@ -10,10 +10,10 @@ from retrainer.errors import ArtifactError
 from retrainer.registry.ledger import record_entry
 from retrainer.registry.queries import (
     fetch_production,
-    fetch_running_run,
     fetch_version,
     new_id,
     require_not_pruned,
+    update_running_run,
 )
 from retrainer.registry.refits import Refit
 from retrainer.registry.scope import Scope
@@ -173,7 +173,8 @@ class Versions(Scope):
             session.add(version)
             session.flush()
             session.add_all(files)
-            fetch_running_run(session, run_id).model_version_id = version.version_id
+            session.flush()
+            update_running_run(session, run_id, model_version_id=version.version_id)
 
     def is_known(self, version: ModelVersion) -> bool:
         """Whether a version of another project is here already.
@@ -257,11 +258,14 @@ class Versions(Scope):
             session.add(forecasts)
             if evaluation.run_id is None:
                 return
-            run = session.get_one(TrainingRun, evaluation.run_id)
-            if run.model_version_id == evaluation.model_version_id:
-                run.test_mae_hours = evaluation.mae_hours
-                run.test_within_6h_accuracy = evaluation.within_6h_accuracy
-                run.test_overall_score = evaluation.overall_score
+            of_candidate = TrainingRun.model_version_id == evaluation.model_version_id
+            query = update(TrainingRun).where(TrainingRun.run_id == evaluation.run_id, of_candidate)
+            scores = {
+                "test_mae_hours": evaluation.mae_hours,
+                "test_within_6h_accuracy": evaluation.within_6h_accuracy,
+                "test_overall_score": evaluation.overall_score,
+            }
+            session.execute(query.values(scores), execution_options={"synchronize_session": False})
 
     def list_evaluations(
         self, version_id: str, run_id: str | None = None, *, limit: int | None = None
@@ -291,7 +295,7 @@ class Versions(Scope):
     def new_evaluation_id(self, now: datetime) -> str:
         """Return an unused evaluation id."""
         with self.database.read() as session:
-            return new_id(session, ModelEvaluation, "evaluation", now)
+            return new_id(session, ModelEvaluation, "evaluation", now, self.id_digits)
 
 
 def _is_known(session: Session, version: ModelVersion) -> bool:

@@ -18,6 +18,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from prometheus_client.parser import text_string_to_metric_families
 
 from retrainer.pipeline.run import retrain
+from retrainer.registry.runs import Spending
 from tests.conftest import NOW, open_project, regular_posts, runtime_of
 
 if TYPE_CHECKING:
@@ -100,7 +101,7 @@ def test_metrics_show_scores_posts_durations_and_cost(folder_on_each_database: P
     project.posts.add(regular_posts(120), NOW)
     runs = [retrain(project, runtime_of(project), "timing", NOW).run for _ in range(2)]
     (evaluation,) = project.registry.list_evaluations(str(runs[0] and runs[0].model_version_id), limit=1)
-    project.registry.record_spending(str(runs[1] and runs[1].run_id), tokens=9, cost_usd=0.25, refusals=0)
+    project.registry.record_spending(str(runs[1] and runs[1].run_id), Spending(9, 0.25, 0))
     seen = samples(serve())
     timing = {"model_type": "timing"}
     assert seen[of("retrainer_production_score", **timing)] == evaluation.overall_score

@@ -143,5 +143,6 @@ def test_a_project_that_cannot_be_written_is_named(trained: str, folder: Path, r
     with read_only(folder):
         done = retrainer("explain", trained, "--posts", "3")
     assert done.code == 1
-    assert "read-only" in done.err.splitlines()[-1].lower()
+    assert "cannot be written" in done.err.splitlines()[-1]
+    assert "Forecasting" not in done.err, "nothing is paid for"
     assert retrainer("show", trained, "--json").json["explanation"] is None

@@ -31,7 +31,7 @@ NOT_RUN = {
     ("docs/cluster.md", 'retrainer config set database.url "$DATABASE_URL"'): "the test's workers are on this machine",
     (
         "docs/language-model.md",
-        "pip install torch==2.13.0          # or another build for your machine; the default may bring gigabytes",
+        "pip install torch --index-url URL  # the index of CPU builds, from PyTorch's installation page",
     ): "downloads a base model",
     ("docs/operating.md", "docker build -f deploy/Dockerfile -t retrainer ."): "needs Docker and its images",
     ("docs/operating.md", "sudo cp retrainer-api.service /etc/systemd/system/"): "changes the machine",

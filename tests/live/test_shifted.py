@@ -45,7 +45,7 @@ SHIFTED = """
     @hookimpl
     def predict(model, posts, origins):
         seen = posts.assign(created_at=posts["created_at"] + SHIFT)
-        return retrainer_prophet.predict(model, seen, replace(origins, time=origins.time + SHIFT.to_numpy()))
+        return retrainer_prophet.predict(model, seen, replace(origins, time=origins.time + SHIFT.to_numpy()), None)
 """
 """Prophet that takes the time of every post as 12 hours later."""
 

@@ -128,6 +128,23 @@ def test_without_stored_forecasts_there_is_none(project: Project, caplog: pytest
     assert f"Cannot read the forecasts of '{evaluation.evaluation_id}'" in caplog.text
 
 
+def test_without_a_score_of_the_last_200_posts_there_is_none(project: Project) -> None:
+    last = POSTS["created_at"][299]
+
+    def add(count: int) -> None:
+        later = sample_posts(count=count).assign(post_id=[f"later-{number}" for number in range(count)])
+        later["created_at"] = [last + timedelta(minutes=number + 1) for number in range(count)]
+        project.posts.add(later.assign(content="a text"), NOW)
+
+    before = expected(project)
+    add(199)
+    assert expected(project) == before
+    add(200)
+    assert expected(project) is None
+    update_live(project, runtime_of(project), "content", NOW)
+    assert expected(project) == expect_score(later_scores(project))
+
+
 def test_a_post_that_was_deleted_no_longer_counts(project: Project) -> None:
     before = expected(project)
     with project.registry.database.write() as session:

@@ -193,6 +193,18 @@ def test_a_part_that_the_model_does_not_have_is_not_measured(
     assert len(server.requests) == POSTS * 4
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("given", [{"batch": True}, {"samples": 3}, {"samples": 2, "batch": True}], ids=str)
+def test_batches_and_samples_find_the_same(
+    given: dict[str, Any], claude: LoadedAlgorithm, connect: Callable[[ClaudeServer], ClaudeServer]
+) -> None:
+    connect(Writer(continue_counting))
+    found = explain(claude, make_posts(counting), **given)
+    worth = {one.name: one.worth["overall_score"].value for one in found.parts if one.worth}
+    assert worth.pop("last_posts") == worth.pop("all") > 0.9
+    assert worth == {"examples": 0, "moment": 0, "style": 0}
+
+
 def test_left_out_parts_are_not_in_the_request(
     claude: LoadedAlgorithm, connect: Callable[[ClaudeServer], ClaudeServer]
 ) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import re
+import subprocess
 import sys
 import time
 from typing import TYPE_CHECKING, Any
@@ -15,12 +17,14 @@ import pytest
 
 from retrainer.algorithms.manager import load_algorithm
 from retrainer.algorithms.testing import check_algorithm
-from retrainer.errors import ArtifactError, ConfigError, InsufficientData
-from retrainer.model_types.base import Origins
+from retrainer.errors import AlgorithmError, ArtifactError, ConfigError, InsufficientData
+from retrainer.model_types.base import Origins, utc_times
 from retrainer.posts.sample import sample_posts
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from tests.command_line import Runner
 
 LM = load_algorithm("finetuned_lm")
 WORDS = ("the fog lifts over our hill and we open early", "tea is ready, doors at eight", "no telescope tonight: rain")
@@ -136,15 +140,15 @@ def test_an_interrupted_training_goes_on_to_the_same_model(base: Path, monkeypat
     step = _Training._step
     taken: list[int] = []
 
-    def interrupted(training: Any, batch: Any) -> None:
+    def interrupted(*arguments: Any) -> None:
         if len(taken) == 27:
             raise KeyboardInterrupt
         taken.append(1)
-        step(training, batch)
+        step(*arguments)
 
-    def counted(training: Any, batch: Any) -> None:
+    def counted(*arguments: Any) -> None:
         taken.append(1)
-        step(training, batch)
+        step(*arguments)
 
     monkeypatch.setattr(_Training, "_step", interrupted)
     with pytest.raises(KeyboardInterrupt):
@@ -261,3 +265,192 @@ def test_a_missing_package_is_named(base: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setitem(sys.modules, "peft", None)
     with pytest.raises(ConfigError, match="needs the package 'peft'"):
         LM.check_ready(options_of(base))
+
+
+def test_likelihoods_are_those_of_each_text_read_alone_after_its_prompt(
+    base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Six texts from one origin, of one token to many, and one from another; torch's own cross-entropy is the judge."""
+    import torch
+
+    from retrainer_lm import network as networks
+    from retrainer_lm.windows import MAX_POST_TOKENS, PostTokens
+
+    monkeypatch.setattr(networks, "choose_dtype", lambda _: torch.float32)
+    monkeypatch.setattr(networks, "_loaded", {})
+    posts, options = posts_of(40), options_of(base)
+    model = LM.train(posts.iloc[:30], options, "content", None)
+    texts = ["tea", WORDS[0], "x", "no telescope tonight: rain 31", "word " * 500, "🌧", WORDS[1]]
+    origins = Origins.before(posts, np.array([35] * 6 + [38]), target_time_known=True)
+    network = networks.load_network(model, options)
+    with torch.no_grad():
+        for weights in network._network.parameters():
+            weights.mul_(10 if weights.dim() > 1 else 1)  # so that it matters which tokens are where
+    found = LM.likelihood(model, posts, origins, texts, options)
+    assert found is not None
+    tokens = PostTokens(network.tokenizer, posts, utc_times(posts))
+    assert origins.target_time is not None
+    expected = []
+    for position, moment, text in zip(origins.position, origins.target_time, texts, strict=True):
+        prompt, ids = tokens.prompt(int(position), moment, options.context_posts), tokens.text(text)
+        with torch.no_grad():
+            logits = network._network(torch.tensor([[*prompt, *ids]])).logits[0, len(prompt) - 1 : -1]
+        expected.append(-float(torch.nn.functional.cross_entropy(logits, torch.tensor(ids), reduction="sum")))
+    np.testing.assert_allclose(found.nats, expected, rtol=1e-4)
+    assert found.tokens.tolist() == [len(tokens.text(text)) for text in texts]
+    assert found.tokens[4] == MAX_POST_TOKENS
+    every_token = network.log_likelihoods([5, 6, 7], [[token] for token in range(len(network.tokenizer.get_vocab()))])
+    assert np.exp(every_token).sum() == pytest.approx(1)
+
+
+def test_the_rest_of_a_text_sees_the_prompt_as_if_it_had_been_read_together(base: Path) -> None:
+    import torch
+
+    from retrainer_lm.network import load_network
+
+    posts, options = posts_of(60), options_of(base)
+    network = load_network(LM.train(posts, options, "content", None), options)
+    prompt, texts = list(range(5, 35)), [[40, 41, 42, 43, 44, 45], [50, 51]]
+    together = []
+    for text in texts:
+        logits = network._network(torch.tensor([[*prompt, *text]])).logits[0, len(prompt) - 1 : -1].float()
+        together.append(float(torch.log_softmax(logits, dim=-1).gather(1, torch.tensor(text)[:, None]).sum()))
+    assert network.log_likelihoods(prompt, texts) == pytest.approx(together, rel=0.01)
+
+
+def test_a_post_that_spells_out_a_special_token_does_not_end_there(base: Path) -> None:
+    from retrainer_lm.base_model import find_base, load_tokenizer
+    from retrainer_lm.windows import PostTokens
+
+    tokenizer = load_tokenizer(find_base(options_of(base)))
+    ids = PostTokens(tokenizer, posts_of(20), np.zeros(20, dtype="datetime64[us]")).text("the <end> of it")
+    assert ids.index(tokenizer.eos_token_id) == len(ids) - 1
+
+
+def test_a_base_model_without_some_of_its_weights_is_refused(base: Path, tmp_path: Path) -> None:
+    import shutil
+
+    from safetensors.numpy import load_file, save_file
+
+    folder = tmp_path / "torn"
+    shutil.copytree(base, folder)
+    weights = load_file(folder / "model.safetensors")
+    del weights["model.layers.1.mlp.up_proj.weight"]
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
+    with pytest.raises(ConfigError, match="'torn' lacks the weights of 1 layers, such as 'model.layers.1.mlp.up_proj"):
+        LM.train(posts_of(60), options_of(folder), "content", None)
+
+
+def test_an_adapter_that_was_changed_is_refused(base: Path, tmp_path: Path) -> None:
+    model = LM.train(posts_of(60), options_of(base), "content", None)
+    files = {name: (tmp_path / name).read_bytes() for name in LM.save(model, tmp_path)}
+    weights = files["adapter.safetensors"]
+    files["adapter.safetensors"] = weights[:-1] + bytes([weights[-1] ^ 1])
+    with pytest.raises(ArtifactError, match="the adapter of this version has changed"):
+        LM.load(files)
+
+
+def test_too_little_memory_and_a_lost_device_are_errors_of_one_line() -> None:
+    import torch
+
+    from retrainer_lm.devices import deterministic
+
+    with pytest.raises(AlgorithmError, match="^`finetuned_lm` ran out of memory"), deterministic():
+        torch.empty(2**55)
+    with pytest.raises(AlgorithmError, match="^`finetuned_lm` ran out of memory"), deterministic():
+        bytearray(2**62)
+    for lost in (torch.AcceleratorError("CUDA error: unspecified launch failure\nmore"), RuntimeError("CUDA error: x")):
+        with pytest.raises(AlgorithmError, match="^the device of `finetuned_lm` failed: CUDA error: [a-z ]+. Check"):
+            with deterministic():
+                raise lost
+    with pytest.raises(RuntimeError, match="^mat1 and mat2 shapes cannot be multiplied"), deterministic():
+        raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
+
+
+def test_the_time_left_is_logged(base: Path, caplog: pytest.LogCaptureFixture) -> None:
+    posts, options = posts_of(60), options_of(base)
+    with caplog.at_level("INFO"):
+        forecast(LM.train(posts, options, "content", None), posts, options, rows=3)
+    assert "Training takes 0 more minutes at most" in caplog.text
+    assert "2 more take about" in caplog.text
+
+
+def test_without_the_extra_nothing_of_it_is_imported_and_plugins_names_it() -> None:
+    script = """
+import sys
+extra = ("torch", "transformers", "peft", "safetensors", "gguf")
+sys.modules.update(dict.fromkeys(extra))
+from retrainer.__main__ import main
+sys.argv = ["retrainer", *sys.argv[1:]]
+main()
+"""
+    done = subprocess.run([sys.executable, "-c", script, "plugins"], capture_output=True, text=True, check=False)
+    (line,) = [line for line in done.stdout.splitlines() if line.startswith("finetuned_lm")]
+    assert done.returncode == 0, done.stderr
+    assert " ok " in line
+    assert "Needs the extra `lm`" in line
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("posts")
+def test_a_training_that_runs_out_of_memory_fails_in_one_line_and_leaves_production(
+    base: Path, folder: Path, retrainer: Runner
+) -> None:
+    assert retrainer("train", "content").code == 0
+    before = retrainer("production", "--json").json
+    # Threads need some room, and end the process where they find none: a large allocation of torch is what must fail.
+    script = """
+import gguf, peft, psutil, resource, safetensors, sys, torch, transformers
+from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM
+from retrainer.__main__ import main
+from retrainer_lm import training
+def limited(*arguments):
+    limit = psutil.Process().memory_info().vms + 2**28
+    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+    return found(*arguments), torch.zeros(2**28)
+found, training.base_model.with_adapter = training.base_model.with_adapter, limited
+sys.argv = ["retrainer", *sys.argv[1:]]
+main()
+"""
+    environ = {
+        **os.environ,
+        "RETRAINER_CONTENT_MODEL__ALGORITHM": "finetuned_lm",
+        "RETRAINER_CONTENT_MODEL__FINETUNED_LM__BASE": str(base),
+        "RETRAINER_CONTENT_MODEL__FINETUNED_LM__RANK": "256",
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", script, "train", "content"],
+        cwd=folder,
+        env=environ,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1, done.stderr
+    assert "`finetuned_lm` ran out of memory" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert retrainer("production", "--json").json == before
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("posts")
+def test_a_training_that_was_killed_is_resumed_by_the_next_run(base: Path, folder: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "retrainer", "train", "content"]
+    environ = {
+        **os.environ,
+        "XDG_CACHE_HOME": str(tmp_path / "killed"),
+        "RETRAINER_CONTENT_MODEL__ALGORITHM": "finetuned_lm",
+        "RETRAINER_CONTENT_MODEL__FINETUNED_LM__BASE": str(base),
+        "RETRAINER_CONTENT_MODEL__FINETUNED_LM__MAX_STEPS": "100000",
+        "RETRAINER_CONTENT_MODEL__FINETUNED_LM__MAX_TRAIN_MINUTES": "1440",
+    }
+    with subprocess.Popen(command, cwd=folder, env=environ, stderr=subprocess.DEVNULL) as running:
+        while not list((tmp_path / "killed").rglob("state.json")):
+            assert running.poll() is None
+            time.sleep(0.05)
+        running.kill()
+    environ["RETRAINER_CONTENT_MODEL__FINETUNED_LM__MAX_TRAIN_MINUTES"] = "0.02"
+    environ["RETRAINER_CONTENT_MODEL__FINETUNED_LM__SAMPLES"] = "2"  # does not concern training
+    done = subprocess.run(command, cwd=folder, env=environ, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"Resumed training after [1-9][0-9]*0 steps", done.stderr)

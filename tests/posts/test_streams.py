@@ -49,6 +49,28 @@ def test_summaries_of_all_streams_are_those_of_each(folder_on_each_database: Pat
     assert project.posts.newest_times(START) == {}
 
 
+def test_posts_that_are_kept_are_those_of_the_stream_until_they_are_forgotten(folder_on_each_database: Path) -> None:
+    project = open_project(folder_on_each_database)
+    add_posts(project, "a", *range(400))
+    add_posts(project, "b", 1, 2)
+    until = START + 1000 * HOUR
+    store = project.posts.for_stream("a")
+    freshness = store.freshness(until)
+    with store.keep_loaded():
+        first = store.load(until, with_content=False)
+        first["note"] = 1  # changes no later one
+        with project.registry.database.write() as session:
+            session.add(Post(stream="a", post_id="new", created_at=until, imported_at=until, content="text"))
+        assert list(store.load(until, with_content=False)) == ["post_id", "created_at"]
+        assert len(store.load(until, with_content=False)) == 400
+        assert store.freshness(until) == freshness
+        assert len(store.for_stream("b").load(until, with_content=False)) == 2
+        store.forget_loaded()
+        assert len(store.load(until, with_content=False)) == 401
+    assert len(store.load(until)) == 401
+    assert store.freshness(until) != freshness
+
+
 @pytest.fixture
 def foreign(folder_on_each_database: Path) -> Fill:
     """Return a function that makes a foreign table (id, at, said, account) in the project's database."""

@@ -463,7 +463,7 @@ def test_only_commits_that_a_later_one_of_the_run_covers_do_not_wait_for_the_dis
     project.posts.add(regular_posts(100), NOW)
     sa.event.listen(project.registry.database.engine, "commit", record)
     run = retrain(project, runtime_of(), "timing", NOW).run
-    assert waits == ["on", "off", "on", "off", "off", "on", "on"]  # started, registered, completed, archived: on
+    assert waits == ["on", "off", "on", "off", "on"]  # started, registered, completed: on
     waits.clear()
     assert run is not None
     evaluate_version(project, runtime_of(), str(run.model_version_id), NOW)

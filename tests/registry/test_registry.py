@@ -22,6 +22,7 @@ from sqlalchemy.orm import Session
 from retrainer.errors import ArtifactError, ConfigError, DatabaseError, NothingToRollBack, UnknownName
 from retrainer.pipeline.loading import load_version
 from retrainer.pipeline.run import retrain
+from retrainer.registry import database
 from retrainer.registry.database import _POSTGRESQL_DEFAULTS, Database
 from retrainer.registry.migrations import HEAD, REVISIONS
 from retrainer.registry.place import OWNER_FILE
@@ -257,6 +258,24 @@ def test_a_server_that_never_answers_times_out(tmp_path: Path, monkeypatch: pyte
         url = f"postgresql+psycopg://someone@127.0.0.1:{silent.getsockname()[1]}/posts"
         with pytest.raises(DatabaseError, match="timeout"):
             Database.open(url, tmp_path)
+
+
+@pytest.mark.parametrize("changes", [False, True])
+def test_an_idle_connection_that_the_server_closed_is_replaced(
+    postgresql_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, changes: bool
+) -> None:
+    monkeypatch.setattr(database, "_PING_AFTER_SECONDS", 0.0)  # as if it had not been used for a while
+    number = sa.text("SELECT pg_backend_pid()")
+    with closing(Database.open(postgresql_url, tmp_path)) as opened:
+        use = opened.write if changes else opened.read
+        with use() as session:
+            before = session.scalar(number)
+        server = sa.create_engine(postgresql_url, isolation_level="AUTOCOMMIT")
+        with server.connect() as connection:
+            connection.execute(sa.text("SELECT pg_terminate_backend(:pid, 5000)"), {"pid": before})
+        server.dispose()
+        with use() as session:
+            assert session.scalar(number) != before
 
 
 def test_posts_are_read_from_a_materialized_view_of_a_server_with_another_date_style(

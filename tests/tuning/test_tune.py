@@ -228,12 +228,12 @@ def test_options_that_the_plugin_refuses_are_a_failed_trial(five_hours: Project,
 def test_if_every_trial_fails_it_is_an_error_and_the_next_call_starts_anew(
     five_hours: Project, tunable: Plugins
 ) -> None:
-    tunable.add("broken", tunable_algorithm("broken", train="1 / 0"))
+    tunable.add("dividing", tunable_algorithm("dividing", train="1 / 0"))
     for number in range(2):
         with pytest.raises(
             RetrainerError, match="all 3 trials failed, the first one with: .*ZeroDivisionError"
         ) as error:
-            tuned(five_hours, algorithms=("broken",), trials=3)
+            tuned(five_hours, algorithms=("dividing",), trials=3)
         assert error.value.exit_code == 1
         studies = list_studies(five_hours)
         assert len(studies) == number + 1

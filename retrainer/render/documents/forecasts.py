@@ -131,7 +131,7 @@ class NextContentDocument(_NextPostDocument):
     tokens: int | None = Field(examples=[1240])
     cost_usd: float | None = Field(examples=[0.0041])
     expected_score: ExpectedScoreDocument | None = Field(
-        description="Null without a text, or with fewer than 50 earlier posts with a score."
+        description="Null without a text, with fewer than 50 scored posts, or if none of the last 200 posts is scored."
     )
     agreement: float | None = Field(
         examples=[None],
