@@ -50,8 +50,8 @@ def train_model(posts: pd.DataFrame, options: LmOptions) -> LanguageModel:
 
     The description of the model is plain data: `format`; the `base` with its identity and SHA-256; the `tokenizer`;
     `rank`; `trained_posts`; `steps`, and which of `early_stopping`, `steps` and `time` ended the training; the
-    `held_out` losses in nats a token, the first before training; `device`, `dtype` of the base model, and the versions
-    of `torch`, `transformers` and `peft`.
+    `held_out` losses in nats per token, the first before training; `device`; `dtype` of the base model; and the
+    versions of `torch`, `transformers` and `peft`.
 
     Args:
         posts: training posts in order, all with texts.

@@ -111,7 +111,7 @@ class LiveReport:
         version_id: the production version.
         fit: the name of the fit that is live.
         since: the last post that it knew; None before it was scored for the first time.
-        comparisons: with the naive forecast, the version before and the challenger of a running A/B test, as
+        comparisons: with the naive forecast, the previous version and the challenger of a running A/B test, as
             far as there are any.
         weeks: the weeks with live posts, in order; only the later ones if so asked for.
         calibration: of all live posts; None for content.

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 SHOWN_WEEKS = 12
 _LARGE = 100_000  # of e-values
-NAMES = {"naive": "naive forecast", "previous": "version before", "challenger": "challenger"}
+NAMES = {"naive": "naive forecast", "previous": "previous version", "challenger": "challenger"}
 VERDICTS: dict[Verdict, Styled | str] = {
     "fine": Styled("fine", "good"),
     "worse_than_naive": Styled("worse than naive", "bad"),

@@ -124,7 +124,7 @@ def test_a_change_before_its_last_post_deletes_a_state(project: Project) -> None
 
 
 def test_a_state_of_a_later_post_is_not_used_for_an_earlier_one(project: Project) -> None:
-    """The comparison with the version before begins with its first post, wherever that with the naive one stands."""
+    """The comparison with the previous version begins with its first post, wherever that with the naive one stands."""
     updated(project)
     (before,) = states(project)
     second = train_as_of(project.folder, at=LATER)
