@@ -11,11 +11,12 @@ import sqlalchemy as sa
 from retrainer.backup import back_up, restore_backup
 from retrainer.live import forecasting
 from retrainer.live.scores import Totals
+from retrainer.pipeline.forecast import predict_next
 from retrainer.posts.importer import import_records
 from retrainer.registry.live import mark_posts_changed
 from retrainer.registry.live_tables import ForecastState
 from retrainer_prophet.checkpoint_state import CACHE
-from tests.conftest import NOW, configure, import_sample, open_project
+from tests.conftest import NOW, configure, import_sample, open_project, runtime_of
 from tests.live.updating import START, scores_of, train_as_of, updated
 
 if TYPE_CHECKING:
@@ -88,6 +89,24 @@ def test_scores_with_a_state_are_those_from_all_posts_to_the_last_digit(
     assert scores[-1].post_id == "new"
     assert Totals.of(comparison).columns() == Totals.read(project.registry, comparison).columns()
     assert all_at_once(project, comparison) == scores
+
+
+def test_the_next_post_is_forecast_from_the_last_posts_the_same(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    updated(project)
+    assert states(project)
+    runtime, until = runtime_of(project), timedelta(days=3)
+    CACHE.clear()
+    with monkeypatch.context() as few:
+        few.setattr(type(project.posts), "load", None)  # so that a read of all posts would fail
+        found = predict_next(project, runtime, "timing", NOW, until=until)
+        at_the_last = predict_next(project, runtime, "timing", NOW, at="last")
+    with project.registry.database.write() as session:
+        session.execute(sa.delete(ForecastState))
+    CACHE.clear()
+    assert predict_next(project, runtime, "timing", NOW, until=until) == found
+    assert predict_next(project, runtime, "timing", NOW, at="last") == at_the_last
 
 
 def test_a_change_before_its_last_post_deletes_a_state(project: Project) -> None:
