@@ -128,7 +128,7 @@ def _find_previous(project: Project, model_type: ModelTypeName) -> ModelVersion 
         return None
     previous = project.registry.get_version_before(promotion)
     if previous.pruned_at is not None:
-        log.info("The version before, '%s', was pruned: live posts are not scored with it", previous.version_id)
+        log.info("The previous version, '%s', was pruned: live posts are not scored with it", previous.version_id)
         return None
     return previous
 

@@ -69,7 +69,7 @@ class Change:
     """A change of the production version.
 
     Attributes:
-        from_version: the version before; None if there was none.
+        from_version: the previous version; None if there was none.
         to_version: the version now.
         reason: why.
     """
