@@ -61,7 +61,7 @@ def failure_reason(error: APIError, request: object) -> str:
     if isinstance(error, APIConnectionError):
         cause = f" ({type(error.__cause__).__name__})" if error.__cause__ else ""
         return f"the connection to the Claude API failed{cause}"
-    return "the Claude API answered with something that is not a message"
+    return "the response of the Claude API is not a message"
 
 
 def request_reference(request_id: object) -> str:

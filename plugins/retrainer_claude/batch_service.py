@@ -27,7 +27,9 @@ log = logging.getLogger(__name__)
 
 _Answer = TypeVar("_Answer")
 
-CONTINUE = "The batch goes on: run the same command again within 29 days to take its results, which are paid for once"
+CONTINUE = (
+    "The batch continues: run the same command again within 29 days to collect its results; they are paid for only once"
+)
 _MAX_FAILED_POLLS = 10  # in a row
 _MAX_LISTED = 1000  # batches among which a lost one is searched
 _PAGE = 100
@@ -99,9 +101,8 @@ class BatchService:
             return await self.find(custom_ids, newest_before, known)
         except (APIError, LostAnswerError):
             raise AlgorithmError(
-                "the answer of the Claude API to the request that creates a batch was lost, and whether the batch "
-                "exists cannot be read",
-                hint="Run the same command again: it looks for the batch before it creates another",
+                "the response to creating a batch was lost, and the Claude API does not say whether the batch exists",
+                hint="Run the same command again; it searches for the batch before it creates another",
             ) from None
 
     async def find(self, custom_ids: Collection[str], newest_before: str | None, known: Collection[str]) -> str | None:
@@ -163,7 +164,7 @@ class BatchService:
             except (APIError, LostAnswerError) as error:
                 failed += 1
                 if not is_transient(error) or failed == _MAX_FAILED_POLLS:
-                    self._fail(f"the state of the batch '{batch_id}' cannot be read", error)
+                    self._fail(f"cannot read the state of batch '{batch_id}'", error)
                 wait = min(max(wait, retry_after(error) or 0.0), _MAX_WAIT_SECONDS)
             else:
                 if batch.processing_status == "ended":
@@ -193,7 +194,7 @@ class BatchService:
                 await self._call(lines, _DOWNLOAD_SECONDS)
             except (APIError, LostAnswerError) as error:
                 if not is_complete and (not is_transient(error) or attempt == self.options.max_retries):
-                    self._fail(f"the results of the batch '{batch_id}' cannot be read", error)
+                    self._fail(f"cannot read the results of batch '{batch_id}'", error)
                 failure: APIError | LostAnswerError | None = error
             else:
                 failure = None
@@ -228,7 +229,7 @@ class BatchService:
         except HTTPError as error:  # in a stream, which the SDK does not wrap
             raise LostAnswerError(f"the connection to the Claude API failed ({type(error).__name__})") from None
         except (ValueError, AttributeError, TypeError):  # the SDK does not validate answers
-            raise LostAnswerError("the Claude API answered with something that is not about batches") from None
+            raise LostAnswerError("the response of the Claude API is not about batches") from None
         except AnthropicError as error:
             if isinstance(error, APIError):
                 raise
@@ -250,7 +251,7 @@ def _require_batch(batch: MessageBatch) -> MessageBatch:
     """Return an answer that is a batch; the SDK does not validate answers."""
     batch_id: object = batch.id
     if not isinstance(batch_id, str) or batch.processing_status not in _STATUSES:
-        raise LostAnswerError("the Claude API answered with something that is not a batch")
+        raise LostAnswerError("the response of the Claude API is not a batch")
     return batch
 
 

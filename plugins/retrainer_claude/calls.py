@@ -107,7 +107,7 @@ class _Caller:
         try:
             message = await self.client.messages.create(**request)
             if not isinstance(message, Message):
-                raise LostAnswerError("the Claude API answered with something that is not a message")
+                raise LostAnswerError("the response of the Claude API is not a message")
             latency = round(time.monotonic() - started, 3)
             result = read_message(message, options, self.read_answer, latency_seconds=latency, retries=retries)
             cost = result.forecast.cost_usd
@@ -116,7 +116,7 @@ class _Caller:
                 cost = 0.0
             raise
         except ValueError:  # from the SDK's JSON decoder
-            raise LostAnswerError("the Claude API answered with something that is not JSON") from None
+            raise LostAnswerError("the response of the Claude API is not JSON") from None
         finally:
             budget.settle(estimate, cost)
         cache(budget, key, result)

@@ -103,7 +103,7 @@ def _answer(
     """Return the answer to each request, by key: cached, from a batch, or by a call."""
     results = {key: result for key in requests if (result := cached_result(budget, key))}
     if results:
-        log.info("%d of %d answers were paid for by an earlier run and are reused", len(results), len(requests))
+        log.info("Reusing %d of %d answers, paid for by an earlier run", len(results), len(requests))
     missing = [request for key, request in requests.items() if key not in results]
     cost = sum(estimate_request(request, options, batch=batch).cost_usd for request in missing)
     if missing and options.warn_above_cost is not None and cost > options.warn_above_cost:

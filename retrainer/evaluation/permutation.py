@@ -76,7 +76,7 @@ def permute_inputs(model: TrainedModel, posts: pd.DataFrame, window: Window, *, 
     random = np.random.default_rng(seed)
     parts = []
     for part in (*_CLOCK, *_WAITS):
-        log.info("Forecasting them with %s of other posts", part.label)
+        log.info("Permuting %s", part.label)
         rows = zip(known, random.permutation(count).tolist(), strict=True)
         permuted = [_forecast(model, one.permuted(part, known[donor])) for one, donor in rows]
         changed = contributions(model.model_type, _joined(permuted), targets)

@@ -51,7 +51,7 @@ def leave(claude: LoadedAlgorithm, server: ClaudeServer, answers: Path, *shared:
     """Send a batch and do not wait for its results."""
     server.batches.hold()
     budget = Budget(AnswerCache(answers), shared=shared)
-    with pytest.raises(AlgorithmError, match=r"has not ended .*run the same command again within 29 days"):
+    with pytest.raises(AlgorithmError, match=r"did not end .*run the same command again within 29 days"):
         predict_ten(claude, budget, batch_timeout_hours=IMPATIENT, **given)
     assert budget.cost_usd == 0
     server.batches.release()
@@ -170,7 +170,7 @@ def test_an_expired_request_or_one_with_a_transient_error_is_repeated_as_a_call(
     assert outcomes(forecasts) == ["ok"] * 10
     assert len(server.requests) == 2
     assert budget.cost_usd == pytest.approx(sum(forecast.cost_usd for forecast in forecasts))
-    assert "2 requests of the batch expired or met a transient error, and are repeated" in caplog.text
+    assert "Repeating 2 requests of the batch" in caplog.text
 
 
 def test_a_canceled_or_invalid_request_is_a_failed_forecast(
@@ -285,7 +285,7 @@ def test_results_that_break_off_are_read_again_and_paid_for_once(
 ) -> None:
     server.batches.lose("results", *[claude_server.cut_short()] * 3)
     budget = Budget(AnswerCache(tmp_path))
-    with pytest.raises(AlgorithmError, match=r"the results of the batch .* cannot be read.*run the same command again"):
+    with pytest.raises(AlgorithmError, match=r"cannot read the results of batch .*run the same command again"):
         predict_ten(claude, budget)
     cached = len(list(tmp_path.glob("*.json"))) - 1  # and the record of the batch
     assert 0 < cached < 10
@@ -300,7 +300,7 @@ def test_a_state_that_cannot_be_read_is_an_error_in_the_end(
     claude: LoadedAlgorithm, server: ClaudeServer, tmp_path: Path
 ) -> None:
     server.batches.fail("retrieve", *[claude_server.server_error()] * 10)
-    with pytest.raises(AlgorithmError, match=r"the state of the batch .* cannot be read: .*500"):
+    with pytest.raises(AlgorithmError, match=r"cannot read the state of batch .*: .*500"):
         predict_ten(claude, Budget(AnswerCache(tmp_path)))
     assert outcomes(predict_ten(claude, Budget(AnswerCache(tmp_path)))) == ["ok"] * 10
     assert len(server.batches.created) == 1
@@ -342,7 +342,7 @@ def test_a_batch_without_results_is_sent_again(
     server.batches.fail("retrieve", claude_server.error(404, "not_found_error", "deleted"))
     assert outcomes(predict_ten(claude, Budget(AnswerCache(tmp_path)))) == ["ok"] * 10
     assert len(server.batches.created) == 2
-    assert "do not exist, or not for these credentials: its requests are repeated" in caplog.text
+    assert "not found with these credentials; sending its requests again" in caplog.text
 
 
 @pytest.mark.parametrize("content", ["", "[]", '{"token": 1}', '{"estimates": {}, "reserved_in": null}'])
@@ -377,7 +377,7 @@ def test_a_batch_that_another_process_waits_for_is_left_to_it(
     polls = len(server.batches.received["retrieve"])
     with (
         batches.lock(batches.list()[0].token),
-        pytest.raises(AlgorithmError, match="has not ended within"),
+        pytest.raises(AlgorithmError, match="did not end within"),
     ):
         predict_ten(claude, Budget(AnswerCache(tmp_path)), batch_timeout_hours=IMPATIENT)
     assert "Another process is waiting for a batch with the same requests" in caplog.text
@@ -474,7 +474,7 @@ def test_an_interrupted_run_says_that_its_batch_goes_on(
     process.send_signal(signal.SIGINT)
     _, log = process.communicate()
     assert process.returncode == 130
-    assert "The batch goes on: run the same command again within 29 days" in log
+    assert "The batch continues: run the same command again within 29 days" in log
     assert "Traceback" not in log
 
 
