@@ -10,8 +10,8 @@ input from origin j = π(i), and its actual wait stays:
 - the last wait: the one before the last post is that of j. The last post stays in place; those before it move.
 - the waits before it: likewise with the 2nd to the 20th wait before the last post.
 
-Only the last 50 posts move. Before the first of them, the posts are those that there were: what an algorithm learns from
-them at each forecast is not permuted, and what it computed for one forecast it can use for others.
+Only the last 50 posts move. The posts before them stay as they are: what an algorithm learns from them at each forecast
+is not permuted, and what it computed for one forecast it can use for others.
 
 The importance is the loss with the input permuted, minus the loss without. There is one permutation of each input: a
 further post says more than the same one again.
