@@ -45,12 +45,14 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 SEED = 0
+_EPOCH = np.datetime64("1970-01-01", "us")
 MOVED_POSTS = 50
 HOUR = ContextPart("hour", "the hour of the day")
 WEEKDAY = ContextPart("weekday", "the day of the week")
 LAST_WAIT = ContextPart("last_wait", "the last wait")
 EARLIER_WAITS = ContextPart("earlier_waits", "the waits before it")
-_CLOCK = {HOUR: ("h", 24), WEEKDAY: ("D", 7)}  # the unit, and after how many of them it repeats
+_HOUR, _DAY = np.timedelta64(1, "h"), np.timedelta64(1, "D")
+_CLOCK = {HOUR: (_HOUR, 24), WEEKDAY: (_DAY, 7)}  # the unit, and after how many of them it repeats
 _WAITS = {LAST_WAIT: slice(0, 1), EARLIER_WAITS: slice(1, 20)}  # counted back from the last post
 
 
@@ -147,10 +149,10 @@ def swap_waits(times: Times, others: Times, which: slice) -> Times:
     return np.concatenate([before[::-1], times[-1:]])
 
 
-def _difference(time: np.datetime64, other: np.datetime64, unit: str, cycle: int) -> np.timedelta64:
+def _difference(time: np.datetime64, other: np.datetime64, unit: np.timedelta64, cycle: int) -> np.timedelta64:
     """Return by how many units to move a time so that it is at the place of another in the cycle: the short way."""
-    one, another = (int(at.astype(f"datetime64[{unit}]").astype(np.int64)) for at in (time, other))
-    return np.timedelta64((another - one + cycle // 2) % cycle - cycle // 2, unit)
+    one, another = (int((at - _EPOCH) // unit) for at in (time, other))
+    return unit * ((another - one + cycle // 2) % cycle - cycle // 2)
 
 
 def _forecast(model: TrainedModel, query: _Query) -> TimingForecasts:
