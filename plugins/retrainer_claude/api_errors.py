@@ -54,7 +54,7 @@ def lost_answers(expected: str) -> Iterator[None]:
     except HTTPError as error:  # in a stream, which the SDK does not wrap
         raise LostAnswerError(f"the connection to the Claude API failed ({type(error).__name__})") from None
     except (ValueError, AttributeError, TypeError):
-        raise LostAnswerError(f"the Claude API answered with something that is not {expected}") from None
+        raise LostAnswerError(f"the response of the Claude API is not {expected}") from None
 
 
 def failure_reason(error: AnthropicError | LostAnswerError, model: str, request: object = ()) -> str:
@@ -82,7 +82,7 @@ def failure_reason(error: AnthropicError | LostAnswerError, model: str, request:
     if isinstance(error, APIConnectionError):
         cause = f" ({type(error.__cause__).__name__})" if error.__cause__ else ""
         return f"the connection to the Claude API failed{cause}"
-    return "the Claude API answered with something that is not a message"
+    return "the response of the Claude API is not a message"
 
 
 def _fatal_error(error: APIStatusError, model: str) -> RetrainerError | None:

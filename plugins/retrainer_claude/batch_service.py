@@ -28,7 +28,9 @@ log = logging.getLogger(__name__)
 
 _Answer = TypeVar("_Answer")
 
-CONTINUE = "The batch goes on: run the same command again within 29 days to take its results, which are paid for once"
+CONTINUE = (
+    "The batch continues: run the same command again within 29 days to collect its results; they are paid for only once"
+)
 _MAX_UNKNOWN = 10  # answers that a batch does not exist, since one that it does, until that is believed
 _LOOKS = 2  # at the list of batches, in which a new one may appear late
 _PAGE = 1000
@@ -139,7 +141,7 @@ class BatchService:
             return found
 
         others = set(known)
-        with report_errors("whether a batch was created cannot be read", self.options):
+        with report_errors("cannot read whether a batch was created", self.options):
             for look in range(_LOOKS):
                 if look:
                     await asyncio.sleep(self.options.batch_poll_seconds)
@@ -180,7 +182,7 @@ class BatchService:
             return batch
 
         policy = self._policy(min_wait=self.options.batch_poll_seconds, is_endless=True)
-        with report_errors(f"the state of the batch '{batch_id}' cannot be read", self.options):
+        with report_errors(f"cannot read the state of batch '{batch_id}'", self.options):
             while True:
                 batch: MessageBatch | None = await policy(self._call, retrieve)
                 if batch is None or batch.processing_status == "ended":
@@ -204,11 +206,11 @@ class BatchService:
             if len(found) < len(custom_ids):
                 raise _IncompleteResultsError
 
-        with report_errors(f"the results of the batch '{batch_id}' cannot be read", self.options):
+        with report_errors(f"cannot read the results of batch '{batch_id}'", self.options):
             try:
                 await self._read_results(read)
             except _IncompleteResultsError:
-                log.warning("The batch '%s' has no results of %d requests", batch_id, len(custom_ids) - len(found))
+                log.warning("Batch '%s' has no results for %d requests", batch_id, len(custom_ids) - len(found))
             except (APIError, LostAnswerError):
                 if len(found) < len(custom_ids):
                     raise
@@ -248,7 +250,7 @@ def _require_batch(batch: MessageBatch) -> MessageBatch:
     """Return an answer that is a batch; the SDK does not validate answers."""
     batch_id: object = batch.id
     if not isinstance(batch_id, str) or batch.processing_status not in _STATUSES:
-        raise LostAnswerError("the Claude API answered with something that is not a batch")
+        raise LostAnswerError("the response of the Claude API is not a batch")
     return batch
 
 

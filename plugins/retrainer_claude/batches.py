@@ -84,7 +84,7 @@ async def request_batches(
         async with asyncio.timeout(options.batch_timeout_hours * 3600):
             return await caller.request(requests)
     except TimeoutError:
-        problem = f"a batch has not ended within {options.batch_timeout_hours:g} hours (batch_timeout_hours)"
+        problem = f"a batch did not end within {options.batch_timeout_hours:g} hours (batch_timeout_hours)"
         raise AlgorithmError(problem, hint=CONTINUE) from None
 
 
@@ -131,7 +131,7 @@ class _BatchCaller:
                     self._settle(batch, dict.fromkeys(keys, 0.0), earlier=True)
                     return {}
                 batches.save(batch)
-            log.info("Continuing with the batch '%s' of an earlier run", batch.batch_id)
+            log.info("Resuming batch '%s' of an earlier run", batch.batch_id)
             return await self._take(batch, keys, earlier=True)
 
     async def _create(self, requests: Mapping[str, Request]) -> dict[str, Result]:
@@ -163,7 +163,7 @@ class _BatchCaller:
                 raise
             batches.save(batch)
             log.info(
-                "Sent %d requests as the batch '%s'; waiting up to %g hours for its results",
+                "Sent %d requests as batch '%s'; waiting up to %g hours for its results",
                 len(estimates),
                 batch.batch_id,
                 self.options.batch_timeout_hours,
@@ -174,11 +174,11 @@ class _BatchCaller:
         """Wait until a batch has ended, return its results, without those to repeat, and forget it."""
         batch_id = str(batch.batch_id)
         if not await self.service.wait(batch_id):
-            with report_errors(f"the batch '{batch_id}' cannot be found", self.options):
+            with report_errors(f"cannot find batch '{batch_id}'", self.options):
                 await self.service.newest()  # otherwise this may be another service, by another address
             self.budget.answers.batches.delete(batch.token)
             log.warning(
-                "The batch '%s' or its results do not exist, or not for these credentials: its requests are repeated",
+                "Batch '%s' or its results not found with these credentials; sending its requests again",
                 batch_id,
             )
             return {}  # they may have been paid for, so what was reserved stays reserved
@@ -202,9 +202,9 @@ class _BatchCaller:
         self.budget.answers.batches.delete(batch.token)
         self._settle(batch, costs, earlier=earlier)
         answers = sum(not result.problem for result in results.values())
-        log.info("The batch '%s' has ended with %d answers to %d requests", batch_id, answers, len(keys))
+        log.info("Batch '%s' ended with %d answers to %d requests", batch_id, answers, len(keys))
         if repeated := len(keys) - len(results):
-            log.warning("%d requests of the batch expired or met a transient error, and are repeated", repeated)
+            log.warning("Repeating %d requests of the batch, which expired or failed temporarily", repeated)
         return results
 
     def _read_result(self, result: Any) -> _Outcome:

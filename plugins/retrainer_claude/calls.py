@@ -103,7 +103,7 @@ class _Caller:
             with lost_answers("a message"):
                 message = await self.client.messages.create(**request)
                 if not isinstance(message, Message):
-                    raise LostAnswerError("the Claude API answered with something that is not a message")
+                    raise LostAnswerError("the response of the Claude API is not a message")
             latency = round(time.monotonic() - started, 3)
             result = read_message(message, options, self.read_answer, latency_seconds=latency, retries=retries)
             cost = result.forecast.cost_usd

@@ -104,11 +104,11 @@ def _answer(
     """Return the answer to each request, by key: cached, from a batch, or by a call."""
     results = {key: result for key in requests if (result := cached_result(budget, key))}
     if results:
-        log.info("%d of %d answers were paid for by an earlier run and are reused", len(results), len(requests))
+        log.info("Reusing %d of %d answers, paid for by an earlier run", len(results), len(requests))
     missing = {key: request for key, request in requests.items() if key not in results}
     cost = sum(estimate_request(request, options, batch=batch).cost_usd for request in missing.values())
     if not batch and is_pending(budget, missing):
-        log.warning("A batch of an earlier run has some of the same requests, which are paid for again without `batch`")
+        log.warning("Paying again, with `batch: false`, for requests of a batch that an earlier run sent")
     if missing and options.warn_above_cost is not None and cost > options.warn_above_cost:
         log.warning("The next %d calls of '%s' may cost up to $%.4f", len(missing), options.model, cost)
     if not missing and not (batch and budget.answers.batches.list()):

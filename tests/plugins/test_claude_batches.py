@@ -56,7 +56,7 @@ def leave(claude: LoadedAlgorithm, server: ClaudeServer, answers: Path, *shared:
     """Send a batch and do not wait for its results."""
     server.batches.hold()
     budget = Budget(AnswerCache(answers), shared=shared)
-    with pytest.raises(AlgorithmError, match=r"has not ended .*run the same command again within 29 days"):
+    with pytest.raises(AlgorithmError, match=r"did not end .*run the same command again within 29 days"):
         predict_ten(claude, budget, batch_timeout_hours=IMPATIENT, **given)
     assert budget.cost_usd == 0
     server.batches.release()
@@ -175,7 +175,7 @@ def test_an_expired_request_or_one_with_a_transient_error_is_repeated_as_a_call(
     assert outcomes(forecasts) == ["ok"] * 10
     assert len(server.requests) == 2
     assert budget.cost_usd == pytest.approx(sum(forecast.cost_usd for forecast in forecasts))
-    assert "2 requests of the batch expired or met a transient error, and are repeated" in caplog.text
+    assert "Repeating 2 requests of the batch" in caplog.text
 
 
 def test_a_canceled_or_invalid_request_is_a_failed_forecast(
@@ -319,7 +319,7 @@ def test_results_that_break_off_are_read_again_and_paid_for_once(
 ) -> None:
     server.batches.lose("results", *[claude_server.cut_short()] * 3)
     budget = Budget(AnswerCache(tmp_path))
-    with pytest.raises(AlgorithmError, match=r"the results of the batch .* cannot be read.*run the same command again"):
+    with pytest.raises(AlgorithmError, match=r"cannot read the results of batch .*run the same command again"):
         predict_ten(claude, budget)
     assert budget.cost_usd == 0
     with open_budget(tmp_path) as second:
@@ -342,7 +342,7 @@ def test_a_state_that_cannot_be_read_is_an_error_in_the_end(
     claude: LoadedAlgorithm, server: ClaudeServer, tmp_path: Path
 ) -> None:
     server.batches.fail("retrieve", *[claude_server.server_error()] * 1000)
-    with pytest.raises(AlgorithmError, match=r"has not ended|the state of the batch .* cannot be read: .*500"):
+    with pytest.raises(AlgorithmError, match=r"did not end|cannot read the state of batch .*: .*500"):
         predict_ten(claude, Budget(AnswerCache(tmp_path)), batch_timeout_hours=IMPATIENT)
     server.batches.stop_failing()
     assert outcomes(predict_ten(claude, Budget(AnswerCache(tmp_path)))) == ["ok"] * 10
@@ -366,7 +366,7 @@ def test_results_that_are_not_found_leave_the_batch(
     claude: LoadedAlgorithm, server: ClaudeServer, tmp_path: Path
 ) -> None:
     server.batches.fail("results", *[NOT_FOUND] * 3)
-    with pytest.raises(AlgorithmError, match=r"the results of the batch .* cannot be read: they do not exist"):
+    with pytest.raises(AlgorithmError, match=r"cannot read the results of batch .*: they do not exist"):
         predict_ten(claude, Budget(AnswerCache(tmp_path)))
     assert outcomes(predict_ten(claude, Budget(AnswerCache(tmp_path)))) == ["ok"] * 10
     assert len(server.batches.created) == 1
@@ -384,7 +384,7 @@ def test_missing_results_are_repeated_and_may_have_cost_money(
     assert outcomes(forecasts) == ["ok"] * 10
     assert [len(one.results) for one in server.batches.created] == [8, 2]
     assert budget.cost_usd == pytest.approx(sum(one.cost_usd for one in forecasts) + 2 * highest, rel=0.05)
-    assert "has no results of 2 requests" in caplog.text
+    assert "has no results for 2 requests" in caplog.text
 
 
 def test_lines_of_others_and_a_second_line_for_a_request_are_ignored(
@@ -435,7 +435,7 @@ def test_a_batch_without_results_is_sent_again(
     server.batches.fail("retrieve", *[NOT_FOUND] * 10)
     assert outcomes(predict_ten(claude, Budget(AnswerCache(tmp_path)))) == ["ok"] * 10
     assert len(server.batches.created) == 2
-    assert "do not exist, or not for these credentials: its requests are repeated" in caplog.text
+    assert "not found with these credentials; sending its requests again" in caplog.text
 
 
 def test_another_service_at_the_address_does_not_forget_a_batch(
@@ -469,7 +469,7 @@ def test_without_batch_the_requests_of_one_are_paid_for_again_with_a_warning(
     leave(claude, server, tmp_path)
     predict_ten(claude, Budget(AnswerCache(tmp_path)), batch=False)
     assert len(server.requests) == 10
-    assert "A batch of an earlier run has some of the same requests, which are paid for again" in caplog.text
+    assert "Paying again, with `batch: false`, for requests of a batch" in caplog.text
 
 
 @pytest.mark.parametrize("content", ["", '{"token": 1}', '{"estimates": []}', '{"estimates": {"a": "much"}}'])
@@ -505,7 +505,7 @@ def test_a_batch_that_another_process_waits_for_is_left_to_it(
     polls = len(server.batches.received["retrieve"])
     with (
         batches.lock(batches.list()[0].token),
-        pytest.raises(AlgorithmError, match="has not ended within"),
+        pytest.raises(AlgorithmError, match="did not end within"),
     ):
         predict_ten(claude, Budget(AnswerCache(tmp_path)), batch_timeout_hours=IMPATIENT)
     assert "Another process is waiting for a batch with the same requests" in caplog.text
@@ -655,7 +655,7 @@ def test_an_interrupted_run_says_that_its_batch_goes_on(
     process.send_signal(signal.SIGINT)
     _, log = process.communicate()
     assert process.returncode == 130
-    assert "The batch goes on: run the same command again within 29 days" in log
+    assert "The batch continues: run the same command again within 29 days" in log
     assert "Traceback" not in log
 
 

@@ -69,3 +69,21 @@ def test_forecasts_with_a_state_are_those_from_all_posts(training: int, count: i
         assert (forecast(model, posts, row, state, begins) == expected).all(), row
         sizes.append(len(state))
     assert max(sizes) < 300_000
+
+
+@pytest.mark.slow
+def test_simulations_with_a_state_are_those_from_all_posts() -> None:
+    posts = sample_posts(count=1500, seed=4)[["post_id", "created_at"]]
+    model = PROPHET.train(posts.iloc[:800], OPTIONS, "timing")
+    state, begins = condense(model, posts, 1390), 1390
+    futures = []
+    for first, known in ((0, None), (begins, state)):
+        CACHE.clear()
+        origins = Origins(utc_times(posts)[[1499]] + np.timedelta64(30, "m"), np.array([1499 - first]))
+        later = posts.iloc[first:].reset_index(drop=True)
+        futures.append(
+            PROPHET.simulate(
+                model, later, origins, OPTIONS, horizon_hours=72.0, max_posts=50, paths=100, seed=1, state=known
+            )
+        )
+    assert np.array_equal(futures[0], futures[1])
