@@ -28,10 +28,10 @@ from __future__ import annotations
 
 import json
 from datetime import timedelta
+from statistics import NormalDist
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from scipy.special import ndtri
 
 from benchmarks.equal_forecasters import (
     POSTS,
@@ -203,7 +203,8 @@ def first_posts(evidence: list[Floats], threshold: float) -> Floats:
 def t_test_posts(difference: Floats) -> list[int]:
     """Return the posts that one t test of the differences needs for a power of 50% and 90%, by the normal quantiles."""
     noise = difference.std() / difference.mean()
-    return [int(np.ceil(((ndtri(1 - LEVEL) + ndtri(wanted)) * noise) ** 2)) for wanted in (0.5, 0.9)]
+    normal = NormalDist()
+    return [int(np.ceil(((normal.inv_cdf(1 - LEVEL) + normal.inv_cdf(wanted)) * noise) ** 2)) for wanted in (0.5, 0.9)]
 
 
 def fleet(equal: DrawnOutcomes, worse: Stakes) -> dict[str, Any]:
