@@ -7,8 +7,7 @@ from datetime import UTC, datetime
 from itertools import product
 from typing import TYPE_CHECKING, Any, Literal
 
-from sqlalchemy import exists, func, select
-from sqlalchemy.orm import aliased
+from sqlalchemy import exists, func, inspect, select
 
 from retrainer.errors import NothingToRollBack, ProductionChanged, PromotionRefused
 from retrainer.model_types import MODEL_TYPE_NAMES
@@ -411,8 +410,8 @@ def fetch_predecessor(session: Session, key: ModelKey) -> str | None:
 
 def _not_undone(key: ModelKey) -> Select[LedgerEntry]:
     """Return the query for the promotions that were not undone, newest first."""
-    undoing = aliased(LedgerEntry)
-    is_undone = exists().where(undoing.undoes == LedgerEntry.entry_id)
+    undoing = inspect(LedgerEntry).local_table.alias()
+    is_undone = exists().where(undoing.c.undoes == LedgerEntry.entry_id)
     query = select(LedgerEntry).where(is_of(LedgerEntry, key), LedgerEntry.action == "promotion", ~is_undone)
     return query.order_by(LedgerEntry.entry_id.desc())
 
