@@ -156,7 +156,7 @@ class _Training:
         return "steps"
 
     def _log_estimate(self, seconds: float) -> None:
-        log.info("Training takes %.0f more minutes at most, and less if the held-out loss stops falling", seconds / 60)
+        log.info("Training takes at most %.0f more minutes, less if the held-out loss stops falling", seconds / 60)
 
     def _evaluate_held_out(self) -> None:
         """Keep the weights if they are the best so far on the held-out posts."""

@@ -83,7 +83,7 @@ def permute_inputs(
     random = np.random.default_rng(seed)
     parts = []
     for part in (*_CLOCK, *_WAITS):
-        log.info("Forecasting with %s of other posts", part.label)
+        log.info("Permuting %s", part.label)
         donors = np.array([random.permutation(count) for _ in range(repeats)])
         without = permuted.contributions(part, donors)
         parts.append(PartWorth(part.name, part.label, count, measure_worth(permuted.full, without)))

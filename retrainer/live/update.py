@@ -54,6 +54,7 @@ def update_live(
     calls: bool = True,
     warn: bool = False,
     production: ModelVersion | None = None,
+    test: ABTest | None = None,
 ) -> list[LiveComparison]:
     """Score the new live posts up to a time with the fit in production, and return its comparisons as of that time.
 
@@ -64,7 +65,7 @@ def update_live(
         now: the time, UTC; posts later than it are left alone.
         calls: whether the missing forecasts of the paid sides of an A/B test are to be made.
         warn: whether to warn about what cannot be scored. It may last: cron would mail a warning of each `train`.
-        production: the version in production, if it was read just now.
+        production, test: the version in production and the running A/B test, if both were looked up just now.
 
     Returns:
         The comparisons, `naive` first; none without a production version. If `now` is before their `through`, they are
@@ -73,15 +74,16 @@ def update_live(
     Raises:
         DatabaseError, PostsError: the database or the posts cannot be read.
     """
-    production = production or project.registry.get_production(model_type)
     if production is None:
-        return []
+        production = project.registry.get_production(model_type)
+        if production is None:
+            return []
+        test = project.registry.get_running_test(model_type)
     update = _Update.begin(project, runtime, model_type, now, calls=calls)
     found: list[tuple[Against, ModelVersion | None, ABTest | None]] = [("naive", None, None)]
     previous = _find_previous(project, model_type)
     if previous is not None and previous.fit != production.fit:
         found.append(("previous", previous, None))
-    test = project.registry.get_running_test(model_type)
     if test is not None and test.version_id == production.version_id:
         found.append(("challenger", project.registry.get_version(test.challenger_id), test))
     comparisons = []

@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from sqlalchemy import and_, case, delete, func, insert, or_, select, update
 from sqlalchemy.orm import undefer
+from sqlalchemy.orm.attributes import set_committed_value
 
 from retrainer.registry.forecast_states import drop_forecast_states
 from retrainer.registry.live_tables import COMPARED_WITH, ABTest, LiveComparison, LiveScore
-from retrainer.registry.queries import is_of
+from retrainer.registry.queries import PLAIN, is_of
 from retrainer.registry.scope import Scope
 from retrainer.registry.tables import LedgerEntry, ModelVersion, TrainingRun
 
@@ -92,7 +93,6 @@ class Live(Scope):
         """Record that a comparison is again the current one of its fit and kind."""
         with self.database.write() as session:
             _make_current(session, comparison)
-        comparison.is_current = True
 
     def keep_naive_model(self, comparison_id: int, model: bytes) -> None:
         """Keep the naive forecast that was fitted for a comparison again."""
@@ -218,8 +218,9 @@ def _make_current(session: Session, comparison: LiveComparison) -> None:
     is_this = LiveComparison.comparison_id == comparison.comparison_id
     of_fit = update(LiveComparison).where(of_kind, LiveComparison.fit == comparison.fit)
     kept = update(LiveComparison).where(of_kind, ~is_this, LiveComparison.naive_model.is_not(None))
-    session.execute(of_fit.values(is_current=is_this))
-    session.execute(kept.values(naive_model=None))
+    session.execute(of_fit.values(is_current=is_this), execution_options=PLAIN)
+    session.execute(kept.values(naive_model=None), execution_options=PLAIN)
+    set_committed_value(comparison, "is_current", True)
 
 
 def append_live_scores(
@@ -303,8 +304,7 @@ def _update_if_unchanged(session: Session, comparison: LiveComparison, values: M
     ]
     same = LiveComparison.comparison_id == comparison.comparison_id
     query = update(LiveComparison).where(same, *stands).values(values)
-    options = {"synchronize_session": False}
-    return session.execute(query.returning(LiveComparison.comparison_id), execution_options=options).first() is not None
+    return session.execute(query.returning(LiveComparison.comparison_id), execution_options=PLAIN).first() is not None
 
 
 def _is_after(time: datetime, post_id: str) -> ColumnElement[bool]:

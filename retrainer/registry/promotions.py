@@ -7,7 +7,8 @@ from datetime import UTC, datetime
 from itertools import product
 from typing import TYPE_CHECKING, Any, Literal
 
-from sqlalchemy import exists, func, inspect, select
+from sqlalchemy import exists, func, select
+from sqlalchemy.orm import aliased
 
 from retrainer.errors import NothingToRollBack, ProductionChanged, PromotionRefused
 from retrainer.model_types import MODEL_TYPE_NAMES
@@ -408,10 +409,12 @@ def fetch_predecessor(session: Session, key: ModelKey) -> str | None:
     return None if promotion is None else promotion.from_version_id
 
 
+_UNDOING = aliased(LedgerEntry)
+
+
 def _not_undone(key: ModelKey) -> Select[LedgerEntry]:
     """Return the query for the promotions that were not undone, newest first."""
-    undoing = inspect(LedgerEntry).local_table.alias()
-    is_undone = exists().where(undoing.c.undoes == LedgerEntry.entry_id)
+    is_undone = exists().where(_UNDOING.undoes == LedgerEntry.entry_id)
     query = select(LedgerEntry).where(is_of(LedgerEntry, key), LedgerEntry.action == "promotion", ~is_undone)
     return query.order_by(LedgerEntry.entry_id.desc())
 

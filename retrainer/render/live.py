@@ -123,7 +123,7 @@ def notes(report: LiveReport) -> list[str | Styled]:
     covered = report.expected_score_coverage
     if covered is not None:
         posts = f"{covered.coverage:.1%} of the latest {number(covered.posts, 'live post')}"
-        found.append(f"The score was in the 80% interval expected before for {posts}.")
+        found.append(f"The 80% interval of the expected score covers {posts}.")
     if report.calibration is not None and report.calibration.word != "too few posts to say":
         fifths = ", ".join(f"{share:.0%}" for share in report.calibration.fifths)
         found.append(
