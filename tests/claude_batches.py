@@ -105,6 +105,10 @@ class Batches:
         """Answer the next requests of a kind with these, and do nothing."""
         self._replies[operation].extend((reply, False) for reply in replies)
 
+    def stop_failing(self) -> None:
+        """Forget the replies of `fail` and `lose` that were not given."""
+        self._replies.clear()
+
     def lose(self, operation: Operation, *replies: Reply) -> None:
         """Do what the next requests of a kind ask for, but answer with these; those without a body deliver theirs."""
         self._replies[operation].extend((reply, True) for reply in replies)

@@ -154,14 +154,14 @@ class LoadedAlgorithm:
         if "context_parts" in hooks and not loaded._accepts("predict", "without"):
             raise AlgorithmError(
                 f"the plugin '{name}' implements context_parts, but its predict has no argument 'without'",
-                hint="Let predict leave out the parts that 'without' names",
+                hint="Add the argument 'without' to predict, and leave out the parts that it names",
             )
         description = loaded._call("algorithm")
         _check_description(description, name)
         if "condense" in hooks and not (description.state_format and loaded._accepts("predict", "state")):
             raise AlgorithmError(
-                f"the plugin '{name}' implements condense, but has no state_format, or its predict no argument 'state'",
-                hint="Give its Algorithm a state_format, and let predict take the state",
+                f"the plugin '{name}' implements condense, but lacks a state_format or the argument 'state' of predict",
+                hint="Set state_format in its Algorithm, and add the argument 'state' to predict",
             )
         return replace(loaded, description=description)
 
@@ -413,7 +413,7 @@ class LoadedAlgorithm:
         except (ValueError, TypeError) as error:
             self._fail("context_parts", f"returned {error}", error)
         if len({part.name for part in checked}) < len(checked):
-            self._fail("context_parts", "returned two parts of the same name")
+            self._fail("context_parts", "returned two parts with the same name")
         return checked
 
     def search_space(self, trial: BaseTrial, config: BaseModel, model_type: ModelTypeName) -> BaseModel:

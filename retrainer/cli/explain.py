@@ -36,15 +36,18 @@ def explain(
     posts: Annotated[
         int | None,
         typer.Option(
-            metavar="N", min=1, max=10_000, help="The posts to forecast. By default, 100 for timing, 20 for content."
+            metavar="N",
+            min=1,
+            max=10_000,
+            help="The number of posts to forecast. By default, 100 for timing and 20 for content.",
         ),
     ] = None,
-    plot: Annotated[Path | None, plot_option("what the parts are worth, and the feature importance")] = None,
+    plot: Annotated[Path | None, plot_option("what each part is worth, and the feature importance")] = None,
     as_json: AsJson = False,
 ) -> int:
     """Measure what the forecasts of a version depend on.
 
-    Content is forecast again without each part of what the model sees, and timing with each input taken from another
+    Content forecasts are repeated without each part of the context, timing forecasts with each input taken from another
     forecast. `show` shows the latest result.
 
     Example: retrainer explain content@production --max-cost 0.10

@@ -58,12 +58,12 @@ def explain_version(
         max_posts: the number of posts, evenly spaced; None for 100 of timing and 20 of content.
 
     Returns:
-        The explanation, whose `problem` says why parts of it are missing, if any are.
+        The explanation. Its `problem` says why parts are missing, if any are.
 
     Raises:
         UsageError: its algorithm names no parts of the context, or its forecasts cost money and there is no limit.
         InsufficientData: no post is later than its training.
-        CostLimitReached: the limit does not even suffice for the forecasts with everything.
+        CostLimitReached: the limit does not even suffice for the forecasts with the full context.
         ArtifactError, AlgorithmError: it cannot be loaded or cannot forecast.
     """
     project.artifacts.require_own_folder()
@@ -109,8 +109,8 @@ def _require_parts(model: TrainedModel) -> list[ContextPart]:
     if not parts:
         able = ", ".join(plugin.name for plugin in list_algorithms() if "context_parts" in plugin.hooks)
         raise UsageError(
-            f"the algorithm '{model.algorithm.name}' has no parts of the context that can be left out",
-            hint=f"These may have some: {able}",
+            f"the algorithm '{model.algorithm.name}' has no context parts to leave out",
+            hint=f"Algorithms that may have some: {able}",
         )
     return parts
 
@@ -127,12 +127,12 @@ def _require_max_cost(
     most = f"up to about ${estimate.cost_usd:.4f} ({estimate.calls} calls)"
     if max_cost is None:
         raise UsageError(
-            f"forecasts of '{model.algorithm.name}' cost money: this explanation costs {most}",
-            hint="Set a limit in US dollars with --max-cost, or choose fewer posts with --posts",
+            f"forecasts of '{model.algorithm.name}' cost money: this explanation may cost {most}",
+            hint="Set a limit with --max-cost DOLLARS; fewer --posts cost less",
         )
     log.log(
         logging.WARNING if estimate.cost_usd > max_cost else logging.INFO,
-        "This explanation costs %s; it stops before it has spent more than $%g",
+        "This explanation may cost %s; it stops before it exceeds $%g",
         most,
         max_cost,
     )
