@@ -6,7 +6,7 @@
 A temporary PostgreSQL server holds a project with 100 and one with STREAMS registered streams of 373 simulated posts,
 each with a production version by `prophet` and a completed run. What is measured:
 
-    processor    the processor time of a run in a warm worker, Stan included, and how it is shared out
+    processor    the processor time of a run in a warm worker, and how it is shared out
     size         the time of a run with STREAMS registered over that with 100, both in turn, in JOBS workers
     backends     the runs a minute of Dask and Ray, with JOBS workers each, over those of JOBS processes, in turn
     commits      the commits a second when processes do nothing but record runs
@@ -191,7 +191,8 @@ def main(arguments: list[str] | None = None) -> None:
         server = stack.enter_context(postgresql())
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         few, many = (
-            stack.enter_context(closing(_create(server, folder, streams))) for streams in (FEW, options.streams)
+            stack.enter_context(closing(_create(server, folder / name, streams)))
+            for name, streams in (("few", FEW), ("many", options.streams))
         )
         if "processor" in wanted:
             found["processor"] = measure_processor(many, server, RUNS)
@@ -202,7 +203,7 @@ def main(arguments: list[str] | None = None) -> None:
             _print_size(found["size"])
         if "backends" in wanted:
             backends = stack.enter_context(open_backends(options.jobs))
-            found["backends"] = measure_backends(many, backends, options.timed // 10, options.jobs)
+            found["backends"] = measure_backends(many, backends, options.timed // 3, options.jobs)
             for name, result in found["backends"].items():
                 print(
                     f"{name:10} {result['runs_a_minute']:.0f} runs a minute, {result['ratio']:.2f} of local processes"
@@ -227,7 +228,7 @@ def main(arguments: list[str] | None = None) -> None:
 def _create(server: Server, folder: Path, streams: int) -> Fleet:
     started = time.perf_counter()
     with server.unsafe():
-        project = create_registered(folder / str(streams), server.create_database(f"streams_{streams}"), streams)
+        project = create_registered(folder, server.create_database(folder.name), streams)
     print(f"Registered {streams:,} streams of {POSTS} posts in {time.perf_counter() - started:.0f} s", flush=True)
     return Fleet(project, streams)
 
