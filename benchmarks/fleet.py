@@ -104,22 +104,22 @@ def measure_processor(fleet: Fleet, server: Server, runs: int) -> dict[str, Any]
 def measure_size(few: Fleet, many: Fleet, server: Server, timed: int, jobs: int) -> dict[str, Any]:
     """Measure the time of a run with few and with many streams registered, in turn."""
     block = 10 * jobs
-    measured: dict[int, list[MeasuredUnit]] = defaultdict(list)
-    seconds: dict[int, float] = defaultdict(float)
+    measured: dict[Fleet, list[MeasuredUnit]] = defaultdict(list)
+    seconds: dict[Fleet, float] = defaultdict(float)
     with workers(jobs) as first, workers(jobs) as second:
         for pool, fleet in ((first, few), (second, many)):
             _run(pool, fleet, 3 * jobs)
         size, before = database_bytes(many), server.processor_seconds()
-        while len(measured[many.streams]) < timed:
-            rounds = len(measured[many.streams]) // block
+        while len(measured[many]) < timed:
+            rounds = len(measured[many]) // block
             turns = [(second, many)] if rounds % 4 else [(first, few), (second, many)]
             for pool, fleet in turns if rounds % 8 else reversed(turns):
                 started = time.perf_counter()
-                measured[fleet.streams] += _run(pool, fleet, block)
-                seconds[fleet.streams] += time.perf_counter() - started
+                measured[fleet] += _run(pool, fleet, block)
+                seconds[fleet] += time.perf_counter() - started
         grown, of_server = database_bytes(many) - size, server.processor_seconds() - before
-    of_few, of_many = (statistics.fmean(one.total.wall for one in measured[fleet.streams]) for fleet in (few, many))
-    found = measured[many.streams]
+    of_few, of_many = (statistics.fmean(one.total.wall for one in measured[fleet]) for fleet in (few, many))
+    found = measured[many]
     return {
         "streams": many.streams,
         "timed": len(found),
@@ -128,14 +128,14 @@ def measure_size(few: Fleet, many: Fleet, server: Server, timed: int, jobs: int)
         "ratio": of_many / of_few,
         "processor_seconds": statistics.fmean(one.total.processor for one in found),
         "server_processor_seconds": of_server / sum(len(runs) for runs in measured.values()),
-        "streams_a_second": len(found) / seconds[many.streams],
+        "streams_a_second": len(found) / seconds[many],
         "peak_bytes": max(one.peak_bytes for one in found),
         "shares": _shares(found, lambda seconds: seconds.wall),
         "queries": statistics.fmean(one.queries for one in found),
         "commits": statistics.fmean(one.commits for one in found),
         "promoted": sum(one.outcome.kind == "promoted" for one in found) / len(found),
         "bytes_a_run": grown / len(found),
-        "commits_a_second": sum(one.commits for one in found) / seconds[many.streams],
+        "commits_a_second": sum(one.commits for one in found) / seconds[many],
     }
 
 
