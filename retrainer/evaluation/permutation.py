@@ -76,7 +76,7 @@ def permute_inputs(
     origins = window.origins_for(model.model_type, posts)
     targets = get_model_type(model.model_type).targets(posts, origins, window.rows)
     count = len(origins)
-    log.info("Forecasting %d posts with everything", count)
+    log.info("Forecasting %d posts with all inputs", count)
     forecasts = model.predict(posts.iloc[: int(origins.position.max()) + 1], origins, budget)
     full = contributions(model.model_type, forecasts, targets)
     known = [_Known(posts, int(position)) for position in origins.position]
