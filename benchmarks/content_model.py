@@ -9,7 +9,10 @@ from __future__ import annotations
 import json
 import logging
 import time
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import suppress
+from functools import cache, partial
+from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +29,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from retrainer_lm import LmOptions
-    from retrainer_lm.storage import LanguageModel
 
 log = logging.getLogger(__name__)
 
@@ -49,11 +51,12 @@ def measure_model(
     """
     config: LmOptions = load_algorithm("finetuned_lm", "content").options(options, "content")  # type: ignore[assignment]
     folder.mkdir(parents=True, exist_ok=True)
-    _check_settings(folder, {"options": options, "posts": len(posts), "training": training, "rows": rows.tolist()})
-    facts, model = train(posts.iloc[:training], config, folder)
-    forecasting = _Forecasting(posts, training, rows, config, model)
-    draws = resume(folder / "draws.jsonl", len(rows), forecasting.draw)
-    nats = resume(folder / "nats.jsonl", len(rows), forecasting.nats)
+    settings = {"options": config.model_dump(), "posts": len(posts), "training": training, "rows": rows.tolist()}
+    _check_settings(folder, settings)
+    facts = train_apart(posts.iloc[:training], config, folder)
+    forecasting = cache(partial(_Forecasting, posts, training, rows, config, folder))
+    draws = resume(folder / "draws.jsonl", len(rows), lambda number: forecasting().draw(number))
+    nats = resume(folder / "nats.jsonl", len(rows), lambda number: forecasting().nats(number))
     return {
         "training": facts,
         "texts": {copies: [draw[copies] for draw in draws] for copies in ("allow", "avoid")},
@@ -71,19 +74,25 @@ def _check_settings(folder: Path, settings: dict[str, Any]) -> None:
     path.write_text(json.dumps(settings), encoding="utf-8")
 
 
-def train(posts: pd.DataFrame, config: LmOptions, folder: Path) -> tuple[dict[str, Any], LanguageModel]:
-    """Train on the posts, or read the model back.
+def train_apart(posts: pd.DataFrame, config: LmOptions, folder: Path) -> dict[str, Any]:
+    """Train on the posts in a process of its own, whose memory is measured, unless the folder has a model.
 
-    The facts are `seconds`, `processor_seconds`, `peak_gigabytes` (of the process; None if unknown) and the model's
-    `description`.
+    Returns:
+        `seconds`, `processor_seconds`, `peak_gigabytes` (None if unknown) and the model's `description`.
     """
-    from retrainer_lm.storage import load_model, save_model
+    written = folder / "training.json"
+    if not written.exists():
+        with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+            facts = pool.submit(_train, posts, config, folder).result()
+        written.write_text(json.dumps(facts, indent=1), encoding="utf-8")
+    found: dict[str, Any] = json.loads(written.read_text(encoding="utf-8"))
+    return found
+
+
+def _train(posts: pd.DataFrame, config: LmOptions, folder: Path) -> dict[str, Any]:
+    from retrainer_lm.storage import save_model
     from retrainer_lm.training import train_model
 
-    target, written = folder / "model", folder / "training.json"
-    if written.exists():
-        return json.loads(written.read_text(encoding="utf-8")), load_model(target)
-    _reset_peak_memory()
     started, processor = time.monotonic(), time.process_time()
     model = train_model(posts, config)
     facts = {
@@ -92,19 +101,14 @@ def train(posts: pd.DataFrame, config: LmOptions, folder: Path) -> tuple[dict[st
         "peak_gigabytes": peak_memory(),
         "description": model.description,
     }
+    target = folder / "model"
     target.mkdir(exist_ok=True)
     save_model(model, target)
-    written.write_text(json.dumps(facts, indent=1), encoding="utf-8")
-    return facts, model
-
-
-def _reset_peak_memory() -> None:
-    with suppress(OSError):  # Linux only
-        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+    return facts
 
 
 def peak_memory() -> float | None:
-    """Return the most memory the process has used since the last reset, in gigabytes; None if unknown."""
+    """Return the most memory the process has used, in gigabytes; None if unknown, as on other systems than Linux."""
     with suppress(OSError):
         for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
             if line.startswith("VmHWM:"):
@@ -136,13 +140,14 @@ class _Forecasting:
     """Texts for the test posts, and their likelihood."""
 
     def __init__(
-        self, posts: pd.DataFrame, training: int, rows: NDArray[np.int64], config: LmOptions, model: LanguageModel
+        self, posts: pd.DataFrame, training: int, rows: NDArray[np.int64], config: LmOptions, folder: Path
     ) -> None:
         from retrainer_lm.network import load_network
+        from retrainer_lm.storage import load_model
         from retrainer_lm.windows import PostTokens
 
         self._posts, self._rows, self._config = posts, rows, config
-        self._network = load_network(model, config)
+        self._network = load_network(load_model(folder / "model"), config)
         self._tokens = PostTokens(self._network.tokenizer, posts, utc_times(posts))
         self._origins = Origins.before(posts, rows, target_time_known=True)
         self._trigram: CachedTrigram | None = None

@@ -16,7 +16,7 @@ from retrainer_lm import base_model
 from retrainer_lm.checkpoint import Checkpoint, Progress
 from retrainer_lm.devices import choose_device, choose_dtype, deterministic
 from retrainer_lm.storage import FORMAT, make_model
-from retrainer_lm.windows import PostTokens, cut_windows
+from retrainer_lm.windows import IGNORED, PostTokens, cut_windows
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -41,6 +41,7 @@ _HELD_OUT_WINDOWS = 8
 _EVALUATE_EVERY = 20  # steps
 _TIMED_STEPS = 3  # by which the time is estimated
 _PATIENCE = 4  # evaluations without an improvement
+_LENGTHS = 32  # the network reads multiples of it: torch keeps megabytes for each length on the processor
 
 log = logging.getLogger(__name__)
 
@@ -177,29 +178,38 @@ class _Training:
         torch.manual_seed((self._options.seed << 20) + done)  # of the dropout, so that a resumed training is the same
         self._network.train()
         self._optimizer.zero_grad()
-        self._loss(batch).backward()
+        self.add_gradient(batch)
         torch.nn.utils.clip_grad_norm_(self._network.parameters(), _MAX_GRADIENT)
         self._optimizer.step()
+
+    def add_gradient(self, batch: Sequence[Example]) -> float:
+        """Add the gradient of the mean loss of the learned tokens, and return this loss in nats a token."""
+        count = sum(map(_count_labels, batch))
+        loss = 0.0
+        for window in batch:  # one after the other, which halves the memory
+            part = self._nats(window) / count
+            part.backward()
+            loss += float(part.detach())
+        return loss
 
     def _held_out_loss(self) -> float:
         self._network.eval()
         with torch.no_grad():
-            nats = [
-                (float(self._loss([window])), sum(label >= 0 for label in window.labels)) for window in self._held_out
-            ]
-        return sum(loss * count for loss, count in nats) / sum(count for _, count in nats)
+            nats = sum(float(self._nats(window)) for window in self._held_out)
+        return nats / sum(map(_count_labels, self._held_out))
 
-    def _loss(self, batch: Sequence[Example]) -> Any:
-        length = max(len(window.ids) for window in batch)
+    def _nats(self, window: Example) -> Any:
+        """Return the negative log likelihood of the learned tokens, of all but the first token of the window.
 
-        def padded(values: list[list[int]], fill: int) -> Any:
-            return torch.tensor([[*row, *[fill] * (length - len(row))] for row in values], device=self._device)
-
-        ids = padded([window.ids for window in batch], 0)
-        labels = padded([window.labels for window in batch], -100)
-        mask = padded([[1] * len(window.ids) for window in batch], 0)
+        The probabilities of all tokens of the vocabulary are computed for these alone: they take most memory.
+        """
+        ids = torch.tensor([_filled(window.ids, 0)], device=self._device)  # what comes later, a token does not see
+        learned = [place for place, label in enumerate(window.labels) if place > 0 and label >= 0]
+        before = torch.tensor(_filled([place - 1 for place in learned], 0), device=self._device)
+        labels = torch.tensor(_filled([window.labels[place] for place in learned], IGNORED), device=self._device)
         with torch.autocast(self._device, torch.bfloat16, enabled=choose_dtype(self._device) == torch.bfloat16):
-            return self._network(input_ids=ids, attention_mask=mask, labels=labels).loss
+            logits = self._network(input_ids=ids, logits_to_keep=before).logits[0]
+        return torch.nn.functional.cross_entropy(logits.float(), labels, reduction="sum", ignore_index=IGNORED)
 
     def _batches(self, start: int) -> Iterator[Sequence[Example]]:
         """Yield batches for ever, from a step on; the order depends on the seed and the pass over the posts alone."""
@@ -227,3 +237,11 @@ class _Training:
         )
         self._optimizer.load_state_dict(optimizer)
         self.progress, self.best = progress, best
+
+
+def _count_labels(window: Example) -> int:
+    return sum(label >= 0 for label in window.labels[1:])
+
+
+def _filled(values: list[int], fill: int) -> list[int]:
+    return [*values, *[fill] * (-len(values) % _LENGTHS)]

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 WINDOW_TOKENS = 384
 MAX_POST_TOKENS = 160  # of a post; the rest is cut off
 _DAYS = ("Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed")  # the first of 1970 was a Thursday
-_IGNORED = -100  # a label that does not count, as in torch.nn.functional.cross_entropy
+IGNORED = -100  # a label that does not count, as in torch.nn.functional.cross_entropy
 _MAX_CHARACTERS = 8 * MAX_POST_TOKENS  # given to the tokenizer, which is slow on a text of a megabyte
 
 
@@ -135,5 +135,5 @@ def cut_windows(
             ids, labels = [], []
             header = [] if without_header[len(windows) % len(without_header)] else post.header
         ids = [*ids, *header, *post.text]
-        labels = [*labels, *([_IGNORED] * len(header)), *post.text]
+        labels = [*labels, *([IGNORED] * len(header)), *post.text]
     return [*windows, Example(ids, labels)] if ids else windows

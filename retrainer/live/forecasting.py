@@ -163,7 +163,7 @@ class NaiveSide:
 
     Attributes:
         fit: fits it if it was not kept.
-        kept: the fit, if it was just made.
+        kept: the fit, as it was kept with the comparison.
     """
 
     project: Project
@@ -178,8 +178,8 @@ class NaiveSide:
 
     @cached_property
     def model(self) -> TrainedModel:
-        """The fit, as it was kept with the comparison."""
-        kept = self.kept or self.project.registry.read_naive_model(self.comparison.comparison_id) or self.fit()
+        """The fit, loaded."""
+        kept = self.kept or self.fit()
         model_type = self.comparison.model_type_name
         return TrainedModel(self.algorithm, self.algorithm.options({}, model_type), json.loads(kept), model_type)
 

@@ -140,9 +140,9 @@ def find_start(registry: Registry, version: ModelVersion) -> PostKey:
     """
     if version.refit is not None:
         return version.refit.through, version.refit.through_post_id
-    run = registry.get_run_of(version.version_id)
     trained: PostKey = (version.trained_through, version.trained_through_post_id)
-    return trained if run is None else _latest(trained, (run.as_of or run.started_at, None))
+    known = registry.get_run_as_of(version.version_id)
+    return trained if known is None else _latest(trained, (known, None))
 
 
 def _latest(*posts: PostKey) -> PostKey:
@@ -200,7 +200,7 @@ class _Update:
             starts.append((test.started_at, None))
         rollback = registry.get_last_rollback_from(version.version_id)
         if rollback is not None:  # it went live again against the evidence, which must not count again
-            starts.append((rollback.at, None))
+            starts.append((rollback, None))
         start = _latest(*starts)
         origin = self.project.settings.retraining.origin(self.model_type)
         other_fit = "naive" if other is None else other.fit
@@ -278,7 +278,7 @@ class _Update:
             self.project.registry.keep_naive_model(comparison.comparison_id, model)
             return model
 
-        kept = vars(comparison).get("naive_model")  # of one that was made just now; of others it is not read
+        kept = vars(comparison).get("naive_model")  # not read of one that another process has just made
         return NaiveSide(self.project, comparison, algorithm, fit, kept)
 
     def _forget_posts(self) -> None:

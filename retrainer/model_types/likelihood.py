@@ -1,4 +1,4 @@
-"""How likely a content model thought the actual posts. Neither a constant nor a copy can win at this.
+"""The likelihood of the actual posts under a content model. Neither a constant nor a copy can win at this.
 
 An evaluation asks for the log-likelihood of each post from its own origin and from a few earlier ones. None of these
 knows the post. A model that ignores its context gives a post the same likelihood from each of them.

@@ -448,7 +448,7 @@ class PostStore:
 
 def _are_in_order(posts: pd.DataFrame) -> bool:
     """Whether posts are ordered by time and plain id; comparing is faster than sorting."""
-    later = np.diff(posts["created_at"].astype("int64"))
+    later = np.diff(posts["created_at"].to_numpy("datetime64[us]").astype("int64"))
     ids = posts["post_id"].to_numpy()
     return bool((later >= 0).all()) and all(ids[row] < ids[row + 1] for row in np.flatnonzero(later == 0))
 

@@ -454,3 +454,40 @@ def test_a_training_that_was_killed_is_resumed_by_the_next_run(base: Path, folde
     done = subprocess.run(command, cwd=folder, env=environ, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert re.search(r"Resumed training after [1-9][0-9]*0 steps", done.stderr)
+
+
+def test_the_windows_of_a_step_give_the_gradient_of_all_their_texts_read_together(
+    base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Loss and gradient are those of transformers for a batch of padded windows."""
+    import torch
+
+    from retrainer_lm import base_model
+    from retrainer_lm.training import _Training
+    from retrainer_lm.windows import IGNORED, PostTokens, cut_windows
+
+    options, posts = options_of(base), posts_of(60)
+    found = base_model.find_base(options)
+    tokens = PostTokens(base_model.load_tokenizer(found), posts, utc_times(posts))
+    torch.manual_seed(0)
+    network = base_model.with_adapter(base_model.load_network(found, torch.float32), options.rank).eval()
+    trained = [part for part in network.parameters() if part.requires_grad]
+    for part in trained:
+        torch.nn.init.normal_(part)
+    windows = [
+        cut_windows(tokens, range(first, first + count), 0, np.zeros(1, bool))[0] for first, count in ((0, 9), (9, 4))
+    ]
+    assert len(windows[0].ids) > len(windows[1].ids) + 32
+
+    length = len(windows[0].ids)
+    ids = torch.tensor([window.ids + [0] * (length - len(window.ids)) for window in windows])
+    labels = torch.tensor([window.labels + [IGNORED] * (length - len(window.labels)) for window in windows])
+    loss = network(input_ids=ids, labels=labels).loss
+    expected = torch.autograd.grad(loss, trained)
+
+    monkeypatch.setattr("retrainer_lm.training.choose_dtype", lambda device: torch.float32)  # noqa: ARG005
+    training = _Training(network, tokens, options, "cpu")
+    own = training.add_gradient(windows)
+    assert own == pytest.approx(float(loss.detach()), rel=1e-5)
+    for part, gradient in zip(trained, expected, strict=True):
+        torch.testing.assert_close(part.grad, gradient, rtol=1e-4, atol=1e-6)
