@@ -10,7 +10,7 @@ import typer
 
 from retrainer import console
 from retrainer.cli.context import open_project
-from retrainer.cli.options import AsJson, VersionArgument, VersionStreamOption
+from retrainer.cli.options import AsJson, MaxCostOption, VersionArgument, VersionStreamOption
 from retrainer.cli.plot import check_plot, plot_option, write_plot
 from retrainer.pipeline import explaining, loading
 from retrainer.render import documents, explanations
@@ -27,12 +27,7 @@ def explain(
     version: VersionArgument,
     *,
     stream: VersionStreamOption = None,
-    max_cost: Annotated[
-        float | None,
-        typer.Option(
-            metavar="DOLLARS", min=0, help="The maximum total cost of paid forecasts; required if there are any."
-        ),
-    ] = None,
+    max_cost: MaxCostOption = None,
     posts: Annotated[
         int | None,
         typer.Option(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any
 
-from retrainer.algorithms.hookspecs import ContextPart, CostEstimate
+from retrainer.algorithms.hookspecs import ALL_PARTS, ContextPart, CostEstimate
 from retrainer.errors import AlgorithmError, CostLimitReached, RetrainerError
 from retrainer.evaluation.evaluate import MIN_SCORED_SHARE
 from retrainer.evaluation.explanation import Explanation, PartWorth, contributions, measure_worth, metrics_of
@@ -27,8 +27,6 @@ if TYPE_CHECKING:
     from retrainer.evaluation.windows import Window
 
 log = logging.getLogger(__name__)
-
-ALL_PARTS = ContextPart("all", "all of these")
 
 
 def variants(parts: Sequence[ContextPart]) -> list[tuple[ContextPart, frozenset[str]]]:

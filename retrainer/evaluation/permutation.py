@@ -37,6 +37,7 @@ from retrainer.model_types.timing import TimingForecasts
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from retrainer.algorithms.budget import Budget
     from retrainer.algorithms.model import TrainedModel
     from retrainer.evaluation.windows import Window
 
@@ -54,15 +55,19 @@ EARLIER_WAITS = ContextPart("earlier_waits", "the waits before it")
 _HOUR, _DAY = np.timedelta64(1, "h"), np.timedelta64(1, "D")
 _CLOCK = {HOUR: (_HOUR, 24), WEEKDAY: (_DAY, 7)}  # the unit, and after how many of them it repeats
 _WAITS = {LAST_WAIT: slice(0, 1), EARLIER_WAITS: slice(1, 20)}  # counted back from the last post
+INPUTS = (*_CLOCK, *_WAITS)
 
 
-def permute_inputs(model: TrainedModel, posts: pd.DataFrame, window: Window, *, seed: int = SEED) -> Explanation:
+def permute_inputs(
+    model: TrainedModel, posts: pd.DataFrame, window: Window, budget: Budget | None = None, *, seed: int = SEED
+) -> Explanation:
     """Measure the permutation importance of each input of a timing model.
 
     Args:
         model: the model.
         posts: all posts in order.
         window: what to forecast, each from right after the post before it.
+        budget: of paid calls; None for one of its own.
         seed: of the permutations.
 
     Raises:
@@ -72,15 +77,15 @@ def permute_inputs(model: TrainedModel, posts: pd.DataFrame, window: Window, *, 
     targets = get_model_type(model.model_type).targets(posts, origins, window.rows)
     count = len(origins)
     log.info("Forecasting %d posts with all inputs", count)
-    forecasts = model.predict(posts.iloc[: int(origins.position.max()) + 1], origins)
+    forecasts = model.predict(posts.iloc[: int(origins.position.max()) + 1], origins, budget)
     full = contributions(model.model_type, forecasts, targets)
     known = [_Known(posts, int(position)) for position in origins.position]
     random = np.random.default_rng(seed)
     parts = []
-    for part in (*_CLOCK, *_WAITS):
+    for part in INPUTS:
         log.info("Permuting %s", part.label)
         rows = zip(known, random.permutation(count).tolist(), strict=True)
-        permuted = [_forecast(model, one.permuted(part, known[donor])) for one, donor in rows]
+        permuted = [model.predict(*one.permuted(part, known[donor]), budget) for one, donor in rows]
         changed = contributions(model.model_type, _joined(permuted), targets)
         parts.append(PartWorth(part.name, part.label, count, measure_worth(full, changed)))
     return Explanation(
@@ -153,11 +158,6 @@ def _difference(time: np.datetime64, other: np.datetime64, unit: np.timedelta64,
     """Return by how many units to move a time so that it is at the place of another in the cycle: the short way."""
     one, another = (int((at - _EPOCH) // unit) for at in (time, other))
     return unit * ((another - one + cycle // 2) % cycle - cycle // 2)
-
-
-def _forecast(model: TrainedModel, query: _Query) -> TimingForecasts:
-    forecast: TimingForecasts = model.predict(*query)
-    return forecast
 
 
 def _joined(forecasts: list[TimingForecasts]) -> TimingForecasts:

@@ -6,10 +6,10 @@ import logging
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from retrainer.algorithms.manager import list_algorithms
+from retrainer.algorithms.manager import algorithms_with
 from retrainer.errors import UsageError
 from retrainer.evaluation.ablation import estimate_cost, leave_out_parts
-from retrainer.evaluation.permutation import permute_inputs
+from retrainer.evaluation.permutation import INPUTS, permute_inputs
 from retrainer.pipeline.evaluations import require_held_out_window
 from retrainer.pipeline.loading import load_version
 from retrainer.pipeline.split import load_posts
@@ -77,7 +77,7 @@ def explain_version(
     project.registry.require_writable_explanations()  # before anything is paid for
     with runtime.open_budget(limit_usd=max_cost) as budget:
         if model.model_type == "timing":
-            measured = permute_inputs(model, posts, window)
+            measured = permute_inputs(model, posts, window, budget)
         else:
             measured = leave_out_parts(model, posts, window, parts, budget)
         row = ModelExplanation(
@@ -107,10 +107,9 @@ def _require_parts(model: TrainedModel) -> list[ContextPart]:
     """
     parts = model.algorithm.context_parts(model.model, model.options, model.model_type)
     if not parts:
-        able = ", ".join(plugin.name for plugin in list_algorithms() if "context_parts" in plugin.hooks)
         raise UsageError(
             f"the algorithm '{model.algorithm.name}' has no context parts to leave out",
-            hint=f"Algorithms that may have some: {able}",
+            hint=f"Algorithms that may have some: {algorithms_with('context_parts')}",
         )
     return parts
 
@@ -124,6 +123,8 @@ def _require_max_cost(
         UsageError: no limit is given.
     """
     estimate = estimate_cost(model, posts, window, parts)
+    if model.model_type == "timing":  # again for each permuted input
+        estimate = sum([estimate] * len(INPUTS), estimate)
     most = f"up to about ${estimate.cost_usd:.4f} ({estimate.calls} calls)"
     if max_cost is None:
         raise UsageError(

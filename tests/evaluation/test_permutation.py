@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from retrainer.algorithms import Algorithm, TimingForecasts, hookimpl, hours_between, utc_times
+from retrainer.algorithms import Algorithm, Budget, TimingForecasts, hookimpl, hours_between, utc_times
 from retrainer.algorithms.hookspecs import NoOptions
 from retrainer.algorithms.manager import LoadedAlgorithm, load_algorithm
 from retrainer.algorithms.model import TrainedModel
@@ -181,6 +181,27 @@ def test_the_posts_before_the_last_ones_stay_as_they_were() -> None:
 
     permute_inputs(model_of(wait), posts, window_of(posts))
     assert min(stayed[1:]) > 40
+
+
+def test_all_forecasts_of_a_paid_model_count_in_the_budget() -> None:
+    @hookimpl
+    def algorithm() -> Algorithm:
+        return Algorithm(name="mine", model_types=("timing",), summary="Made for a test.", paid=True)
+
+    @hookimpl
+    def train() -> dict[str, Any]:
+        return {}
+
+    @hookimpl
+    def predict(origins: Origins, budget: Budget) -> TimingForecasts:
+        budget.reserve(0.01, max_calls=None, max_cost=None)
+        return TimingForecasts(np.ones((len(origins), 99)), np.ones(len(origins)))
+
+    plugin = SimpleNamespace(algorithm=algorithm, train=train, predict=predict)
+    model = TrainedModel(LoadedAlgorithm.from_plugin(plugin, "mine"), NoOptions(), {}, "timing")
+    posts, budget = after_waits([2, 5, 11]), Budget()
+    permute_inputs(model, posts, window_of(posts, 3), budget)
+    assert budget.calls == 1 + len(INPUTS) * 3
 
 
 def test_a_single_post_has_nothing_to_permute() -> None:

@@ -187,6 +187,7 @@ def test_a_canceled_or_invalid_request_is_a_failed_forecast(
     forecasts = predict_ten(claude, budget)
     assert outcomes(forecasts) == ["failed", "refusal", "ok", "failed", *["ok"] * 6]
     assert (budget.refusals, server.requests) == (1, [])
+    assert budget.cost_usd == pytest.approx(sum(forecast.cost_usd for forecast in forecasts))
     assert "2 of 10 forecasts failed, the last because the batch was canceled" in caplog.text
 
 
@@ -411,6 +412,7 @@ def test_the_next_run_takes_the_results_and_records_their_cost(
     assert len(server.batches.created) == 1
     assert server.requests == []
     assert budget.cost_usd == pytest.approx(paid(server))
+    assert budget.reserved_usd == 0, "it reserved nothing itself"
     assert list(tmp_path.iterdir()) == []
     predict_ten(claude, Budget(AnswerCache(tmp_path)))
     assert len(server.batches.created) == 2, "a third run has its own"
@@ -455,8 +457,6 @@ def test_answers_to_requests_of_another_run_are_kept_for_it(
 ) -> None:
     leave(claude, server, tmp_path)
     posts = make_posts()
-    with open_budget(tmp_path):
-        predict(claude, posts, before(posts, 95, 96), budget=Budget(AnswerCache(tmp_path)), **FAST)
     with open_budget(tmp_path) as budget:
         predict(claude, posts, before(posts, 95, 96), budget=budget, **FAST)
     assert outcomes(predict_ten(claude, Budget(AnswerCache(tmp_path)))) == ["ok"] * 10
@@ -617,12 +617,13 @@ def test_wherever_a_run_is_killed_its_batch_is_paid_for_once(
     """Processes are forked from one that has imported everything, each killed one change of a file later."""
     processes = multiprocessing.get_context("forkserver")
     processes.set_forkserver_preload([__name__])
+    server.batches.end(0, "canceled")  # what is not cached is settled when the record is deleted
     project = open_project(folder)
     with closing(project.registry.database) as database:
         for kill_before in range(100):
             budget = SharedBudget.create(database, 1.0, NOW)
             assert budget.budget_id
-            created, already_paid = len(server.batches.created), paid(server)
+            created, calls, already_paid = len(server.batches.created), len(server.requests), paid(server)
             process = processes.Process(
                 target=predict_until_killed, args=(folder, server.url, budget.budget_id, kill_before)
             )
@@ -632,12 +633,10 @@ def test_wherever_a_run_is_killed_its_batch_is_paid_for_once(
                 break
             assert process.exitcode == -signal.SIGKILL
             second = Budget(AnswerCache(folder / "answers"), shared=(budget,))
-            assert outcomes(predict_ten(claude, second)) == ["ok"] * 10
+            assert outcomes(predict_ten(claude, second))[1:] == ["ok"] * 9
             assert len(server.batches.created) == created + 1
-            assert server.requests == []
-            cost = paid(server) - already_paid
-            assert second.cost_usd <= cost + 1e-12
-            assert budget.limit_and_use()[1] >= cost - 1e-12
+            assert len(server.requests) <= calls + 1, "only the canceled one is requested again"
+            assert budget.limit_and_use()[1] >= paid(server) - already_paid - 1e-12
             assert AnswerCache(folder / "answers").batches.list() == []
             second.answers.clear_used()
             assert list((folder / "answers").glob("*.json")) == []
