@@ -187,6 +187,7 @@ def test_a_canceled_or_invalid_request_is_a_failed_forecast(
     forecasts = predict_ten(claude, budget)
     assert outcomes(forecasts) == ["failed", "refusal", "ok", "failed", *["ok"] * 6]
     assert (budget.refusals, server.requests) == (1, [])
+    assert budget.cost_usd == pytest.approx(sum(forecast.cost_usd for forecast in forecasts))
     assert "2 of 10 forecasts failed, the last because the batch was canceled" in caplog.text
 
 
@@ -411,6 +412,7 @@ def test_the_next_run_takes_the_results_and_records_their_cost(
     assert len(server.batches.created) == 1
     assert server.requests == []
     assert budget.cost_usd == pytest.approx(paid(server))
+    assert budget.reserved_usd == 0, "it reserved nothing itself"
     assert list(tmp_path.iterdir()) == []
     predict_ten(claude, Budget(AnswerCache(tmp_path)))
     assert len(server.batches.created) == 2, "a third run has its own"
@@ -455,8 +457,6 @@ def test_answers_to_requests_of_another_run_are_kept_for_it(
 ) -> None:
     leave(claude, server, tmp_path)
     posts = make_posts()
-    with open_budget(tmp_path):
-        predict(claude, posts, before(posts, 95, 96), budget=Budget(AnswerCache(tmp_path)), **FAST)
     with open_budget(tmp_path) as budget:
         predict(claude, posts, before(posts, 95, 96), budget=budget, **FAST)
     assert outcomes(predict_ten(claude, Budget(AnswerCache(tmp_path)))) == ["ok"] * 10
