@@ -152,8 +152,9 @@ class LivePosts:
         """
         if self.store.is_foreign:
             return True
-        now = self._load_after(batch.after, len(batch.seen), batch.through[0], connection)
-        return _plain(now) == _plain(batch.seen)
+        count, until = len(batch.seen), batch.through[0]
+        now = self.store.list_after(connection, batch.after, until, count, with_content=self._with_content)
+        return now == _plain(batch.seen)
 
     def digest(self, through: tuple[datetime, str] | None) -> bytes | None:
         """Return the SHA-256 of all posts of a foreign table up to one; None for our own, where changes are marked."""
@@ -195,12 +196,8 @@ class LivePosts:
     def _usable(self) -> pd.DataFrame:
         return self._type.usable_posts(self._all)
 
-    def _load_after(
-        self, after: PostKey, limit: int, until: datetime | None = None, connection: Connection | None = None
-    ) -> pd.DataFrame:
-        return self.store.load_after(
-            after, until or self.until, limit, with_content=self._with_content, connection=connection
-        )
+    def _load_after(self, after: PostKey, limit: int) -> pd.DataFrame:
+        return self.store.load_after(after, self.until, limit, with_content=self._with_content)
 
     def _load_between(self, since: PostKey, until: PostKey) -> pd.DataFrame:
         """Return the usable posts from one to another."""
@@ -244,7 +241,8 @@ def post_key(posts: pd.DataFrame, row: int) -> tuple[datetime, str]:
 
 
 def _plain(posts: pd.DataFrame) -> list[tuple[object, ...]]:
-    columns = [posts["post_id"].tolist(), utc_times(posts).tolist()]
+    """Return posts as `PostStore.list_after` does."""
+    columns = [posts["post_id"].tolist(), [time.to_pydatetime() for time in posts["created_at"]]]
     if "content" in posts:
-        columns.append(posts["content"].fillna("").tolist())
+        columns.append([text if isinstance(text, str) else None for text in posts["content"]])
     return list(zip(*columns, strict=True))

@@ -33,7 +33,7 @@ def review(
         What was decided; None without a production version, without `roll_back`, or if something went wrong.
     """
     try:
-        production = project.registry.get_production(model_type)
+        production, test = project.registry.get_production_and_test(model_type)
         if production is None:
             return None
         from retrainer.live.ab_tests import decide_test  # noqa: PLC0415  slow to import, and needed only now
@@ -42,7 +42,6 @@ def review(
 
         minutes = project.settings.retraining.max_run_minutes
         with time_limit(minutes, lambda _: None, 0.0):  # what is left waits for the next time
-            test = project.registry.get_running_test(model_type)
             comparisons = update_live(project, runtime, model_type, now, production=production, test=test)
             if test is not None:
                 decide_test(project, runtime, model_type, now)

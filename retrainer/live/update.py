@@ -75,10 +75,9 @@ def update_live(
         DatabaseError, PostsError: the database or the posts cannot be read.
     """
     if production is None:
-        production = project.registry.get_production(model_type)
+        production, test = project.registry.get_production_and_test(model_type)
         if production is None:
             return []
-        test = project.registry.get_running_test(model_type)
     update = _Update.begin(project, runtime, model_type, now, calls=calls)
     found: list[tuple[Against, ModelVersion | None, ABTest | None]] = [("naive", None, None)]
     previous = _find_previous(project, model_type)
@@ -133,16 +132,18 @@ def _find_previous(project: Project, model_type: ModelTypeName) -> ModelVersion 
     return previous
 
 
-def find_start(registry: Registry, version: ModelVersion) -> PostKey:
+def find_start(version: ModelVersion, run_as_of: datetime | None) -> PostKey:
     """Return the last post that counts as known to the live fit of a version.
 
     The candidates of a run were chosen on its test posts, so a fit made by a run counts as knowing all of its posts.
+
+    Args:
+        run_as_of: the time as of which the run that made it saw the posts; None for an imported version.
     """
     if version.refit is not None:
         return version.refit.through, version.refit.through_post_id
     trained: PostKey = (version.trained_through, version.trained_through_post_id)
-    known = registry.get_run_as_of(version.version_id)
-    return trained if known is None else _latest(trained, (known, None))
+    return trained if run_as_of is None else _latest(trained, (run_as_of, None))
 
 
 def _latest(*posts: PostKey) -> PostKey:
@@ -195,10 +196,12 @@ class _Update:
     ) -> LiveComparison | None:
         """Find or make a comparison. One with the same sides and the same start goes on where it ended."""
         registry = self.project.registry
-        starts = [find_start(registry, one) for one in (version, other) if one is not None]
+        run_as_of, rollback = registry.get_run_and_rollback(version.version_id)
+        starts = [find_start(version, run_as_of)]
+        if other is not None:
+            starts.append(find_start(other, registry.get_run_and_rollback(other.version_id)[0]))
         if test is not None:
             starts.append((test.started_at, None))
-        rollback = registry.get_last_rollback_from(version.version_id)
         if rollback is not None:  # it went live again against the evidence, which must not count again
             starts.append((rollback, None))
         start = _latest(*starts)
@@ -314,7 +317,7 @@ class _Update:
                 "posts_digest": self._posts.digest(batch.through),
             }
             states = scorer.condense(batch)
-            with registry.database.write() as session:
+            with registry.database.write(durable=False) as session:  # they are made again if they are lost
                 is_written = self._posts.is_current(session.connection(), batch) and append_live_scores(
                     session, comparison, scores, columns
                 )

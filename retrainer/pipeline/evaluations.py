@@ -133,9 +133,20 @@ def select_columns(model_type: ModelType[Any, Any], metrics: Mapping[str, Any]) 
 
 
 def record(
-    project: Project, version: ModelVersion, evaluation: Evaluation, now: datetime, run_id: str | None = None
+    project: Project,
+    version: ModelVersion,
+    evaluation: Evaluation,
+    now: datetime,
+    run_id: str | None = None,
+    *,
+    of_candidate: bool = True,
 ) -> ModelEvaluation:
-    """Record an evaluation with its forecasts, from which every figure can be recomputed."""
+    """Record an evaluation with its forecasts, from which every figure can be recomputed.
+
+    Args:
+        run_id: the run that it was made in, if any.
+        of_candidate: whether the version is the candidate of that run.
+    """
     model_type = get_model_type(evaluation.model_type)
     evaluation_id = project.registry.new_evaluation_id(now)
     content = model_type.dump(
@@ -160,6 +171,6 @@ def record(
             **select_columns(model_type, metrics),
         )
         with staging.keep_if_recorded():
-            project.registry.record_evaluation(row, file)
+            project.registry.record_evaluation(row, file, of_candidate=of_candidate)
         project.artifacts.publish(staging)
     return row

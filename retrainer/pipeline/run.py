@@ -330,7 +330,8 @@ def _record_comparison(
     """Record production's evaluation, and the candidate's if it was repeated on a later window."""
     for row, side in ((production, comparison.evaluation_a), (version, comparison.evaluation_b)):
         if side is not None and side is not evaluation:
-            record(context.project, row, side, context.stopwatch.now(), context.run_id)
+            now = context.stopwatch.now()
+            record(context.project, row, side, now, context.run_id, of_candidate=row is version)
 
 
 def _log_cost_estimate(

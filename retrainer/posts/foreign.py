@@ -105,7 +105,6 @@ class ForeignPostStore(PostStore):
         *,
         with_content: bool,
         inclusive: bool = False,
-        connection: sa.Connection | None = None,
     ) -> pd.DataFrame:
         """Refuse: the times of a foreign table may be texts in any form, so a part of it cannot be selected.
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import copy
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import groupby
 from operator import itemgetter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -58,6 +58,15 @@ class PostsSpan:
     last: datetime
 
 
+class _Move(NamedTuple):
+    """A post that a correction has moved in time; the columns of these names."""
+
+    post_id: str
+    created_at: datetime
+    moved_from: datetime
+    moved_at: datetime
+
+
 class PostStore:
     """The posts of one stream of a project.
 
@@ -72,6 +81,7 @@ class PostStore:
         self._database = database
         self.stream = DEFAULT_STREAM
         self._kept: dict[tuple[datetime, bool], pd.DataFrame] | None = None
+        self._kept_moves: list[_Move] | None = None
 
     @contextmanager
     def keep_loaded(self) -> Iterator[None]:
@@ -80,10 +90,11 @@ class PostStore:
         try:
             yield
         finally:
-            self._kept = None
+            self._kept = self._kept_moves = None
 
     def forget_loaded(self) -> None:
         """Read posts again that were kept: they may have changed."""
+        self._kept_moves = None
         if self._kept is not None:
             self._kept.clear()
 
@@ -111,7 +122,7 @@ class PostStore:
     def for_stream(self, stream: str) -> PostStore:
         """Return the posts of another stream, on the same connections."""
         other = copy.copy(self)
-        other.stream, other._kept = stream, None  # noqa: SLF001  its own class
+        other.stream, other._kept, other._kept_moves = stream, None, None  # noqa: SLF001  its own class
         return other
 
     def list_streams(self) -> list[str]:
@@ -162,8 +173,9 @@ class PostStore:
         query = sa.select(table.c.post_id, time, *(value.label(name) for name, value in others.items()))
         return query.where(Post.stream == self.stream, Post.created_at <= until)
 
-    def _read_posts(self, query: sa.Select[Any], connection: sa.Connection | None = None) -> pd.DataFrame:
-        posts = self._query(query, list(query.selected_columns.keys()), connection)
+    def _read_posts(self, query: sa.Select[Any]) -> pd.DataFrame:
+        self._kept_moves = None  # which must be of a later time than the posts
+        posts = self._query(query, list(query.selected_columns.keys()))
         posts["post_id"] = posts["post_id"].astype(object)
         times = pd.to_datetime(posts["created_at"], utc=True, format="ISO8601")
         posts["created_at"] = times.astype("datetime64[us, UTC]")
@@ -180,7 +192,6 @@ class PostStore:
         *,
         with_content: bool,
         inclusive: bool = False,
-        connection: sa.Connection | None = None,
     ) -> pd.DataFrame:
         """Return the first posts of a stream after a post and up to a time, like `load`.
 
@@ -190,16 +201,42 @@ class PostStore:
             limit: the maximum number of posts; None for all.
             with_content: whether to load the texts.
             inclusive: whether the post itself is one of them, if it has an id.
-            connection: of a transaction to read in; None for one of its own.
         """
+        return self._read_posts(self._select_after(after, until, limit, with_content, inclusive))
+
+    def list_after(
+        self,
+        connection: sa.Connection,
+        after: tuple[datetime, str | None],
+        until: datetime,
+        limit: int,
+        *,
+        with_content: bool,
+    ) -> list[tuple[Any, ...]]:
+        """Return the posts of `load_after`, by a connection in a transaction, as tuples, which takes less time.
+
+        Returns:
+            Of each post the id, the time (UTC) and, if wanted, the text (None without).
+        """
+        columns = (Post.post_id, Post.created_at, *((Post.content,) if with_content else ()))
+        query = self._select_after(after, until, limit, with_content).with_only_columns(*columns)
+        return [tuple(row) for row in connection.execute(query)]
+
+    def _select_after(
+        self,
+        after: tuple[datetime, str | None],
+        until: datetime,
+        limit: int | None,
+        with_content: bool,
+        inclusive: bool = False,
+    ) -> sa.Select[Any]:
         time, post_id = after
         is_later = Post.created_at > time
         if post_id is not None:
             follows = self._plain_id >= post_id if inclusive else self._plain_id > post_id
             is_later = (Post.created_at >= time) & (is_later | follows)  # the first takes an index
         query = self._select_posts({"content": Post.content} if with_content else {}, until).where(is_later)
-        query = query.order_by(Post.created_at, self._plain_id).limit(limit)
-        return self._read_posts(query, connection)
+        return query.order_by(Post.created_at, self._plain_id).limit(limit)
 
     def load_before(self, before: tuple[datetime, str | None], limit: int, *, with_content: bool) -> pd.DataFrame:
         """Return the last posts of a stream up to a post, including it, like `load`.
@@ -355,15 +392,28 @@ class PostStore:
             trained_through: time and id of the last post that was trained on.
             since: the first time of interest, UTC; None for all that are past the end.
         """
-        time, post_id = trained_through
-        query = sa.select(Post.post_id).where(
-            Post.stream == self.stream,
-            Post.moved_at > trained_at,
-            (Post.moved_from < time) | ((Post.moved_from == time) & (Post.post_id <= post_id)),
-            Post.created_at >= (time if since is None else max(time, since)),
-        )
+        first = trained_through[0] if since is None else max(trained_through[0], since)
+        return {
+            move.post_id
+            for move in self._list_moves(first)
+            if move.created_at >= first
+            and move.moved_at > trained_at
+            and (move.moved_from, move.post_id) <= trained_through
+        }
+
+    def _list_moves(self, since: datetime) -> list[_Move]:
+        """Return the posts from a time on that have moved; while posts are kept, those of all times, read once."""
+        if self._kept_moves is not None:
+            return self._kept_moves
+        columns = [getattr(Post, name) for name in _Move._fields]
+        query = sa.select(*columns).where(Post.stream == self.stream, Post.moved_at.is_not(None))
+        if self._kept is None:
+            query = query.where(Post.created_at >= since)
         with self._database.read() as session:
-            return set(session.scalars(query))
+            moves = [_Move._make(row) for row in session.execute(query)]
+        if self._kept is not None:
+            self._kept_moves = moves
+        return moves
 
     def count_late(self, until: datetime, known_at: datetime) -> int | None:
         """Count the posts of a stream up to a time that were imported after another time; None if that is unknown."""
@@ -438,10 +488,10 @@ class PostStore:
         rows = zip(posts["post_id"], times.tolist(), *(values[name] for name in values), strict=True)
         return self.merge([[(0, 0, self.stream, *row) for row in rows]], now).added.total()
 
-    def _query(self, query: sa.Executable, columns: list[str], connection: sa.Connection | None = None) -> pd.DataFrame:
+    def _query(self, query: sa.Executable, columns: list[str]) -> pd.DataFrame:
         try:
-            with self._reading_engine.connect() if connection is None else nullcontext(connection) as source:
-                return pd.DataFrame([tuple(row) for row in source.execute(query)], columns=columns)
+            with self._reading_engine.connect() as connection:
+                return pd.DataFrame([tuple(row) for row in connection.execute(query)], columns=columns)
         except DBAPIError as error:
             raise translate_error(error, self._engine) from error
 

@@ -17,12 +17,13 @@ from retrainer.registry.queries import (
     fetch_production,
     fetch_running_test,
     fetch_version,
+    is_of,
     new_id,
     set_production,
     version_id_of,
 )
 from retrainer.registry.scope import Scope
-from retrainer.registry.tables import Hold
+from retrainer.registry.tables import Hold, ModelVersion
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
     from retrainer.registry.budgets import TestSide
     from retrainer.registry.ledger import TestOutcome
     from retrainer.registry.refits import NewRefit
-    from retrainer.registry.tables import ModelVersion
 
 
 def assign(test: ABTest, subject: str) -> TestSide:
@@ -144,6 +144,15 @@ class ABTests(Scope):
         """Return the running test of a type, if any."""
         with self.database.read() as session:
             return fetch_running_test(session, self.key(model_type))
+
+    def get_production_and_test(self, model_type: ModelTypeName) -> tuple[ModelVersion | None, ABTest | None]:
+        """Return the production version and, if there is one, the running test, by one query."""
+        key = self.key(model_type)
+        is_running = is_of(ABTest, key) & (ABTest.status == "running")
+        query = select(ModelVersion, ABTest).outerjoin(ABTest, is_running)
+        with self.database.read() as session:
+            found = session.execute(query.where(is_of(ModelVersion, key), ModelVersion.is_production)).one_or_none()
+        return (None, None) if found is None else (found[0], found[1])
 
     def list_running_tests(self, model_type: ModelTypeName | None = None) -> list[ABTest]:
         """Return the running tests of all streams of the registry, by stream and type."""

@@ -184,7 +184,7 @@ class Database:
         PostgreSQL makes each statement a transaction of its own: the beginning and the end of one would each be a round
         trip to the server, and change nothing about what a statement sees.
         """
-        with self._translate_errors(), self.reading_engine.connect() as connection, Session(connection) as session:
+        with self._translate_errors(), Session(self.reading_engine) as session:  # it connects when it is first used
             yield session
             session.expunge_all()
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
     from datetime import datetime
 
-    from sqlalchemy import ColumnElement, Connection
+    from sqlalchemy import ColumnElement, Connection, Select
     from sqlalchemy.orm import Session
 
     from retrainer.model_types import ModelTypeName
@@ -106,11 +106,19 @@ class Live(Scope):
         with self.database.read() as session:
             return session.scalar(query)
 
-    def get_run_as_of(self, version_id: str) -> datetime | None:
-        """Return the time as of which the run that made a version saw the posts; None for an imported version."""
-        query = select(func.coalesce(TrainingRun.as_of, TrainingRun.started_at))
+    def get_run_and_rollback(self, version_id: str) -> tuple[datetime | None, datetime | None]:
+        """Return what the live posts of a version depend on, by one query.
+
+        Returns:
+            The time as of which the run that made it saw the posts, None for an imported version; and when an automatic
+            rollback last took it out of production, None if none did.
+        """
+        run = select(func.coalesce(TrainingRun.as_of, TrainingRun.started_at))
+        run = run.where(TrainingRun.model_version_id == version_id).limit(1)
+        query = select(run.scalar_subquery(), _last_rollback_from(version_id).scalar_subquery())
         with self.database.read() as session:
-            return session.scalar(query.where(TrainingRun.model_version_id == version_id).limit(1))
+            run_as_of, rollback = session.execute(query).one()
+        return run_as_of, rollback
 
     def list_current_live_comparisons(self, against: Sequence[str] = COMPARED_WITH) -> list[LiveComparison]:
         """Return the comparison of each kind that was used last, of the fits in production, of all streams."""
@@ -144,11 +152,8 @@ class Live(Scope):
 
     def get_last_rollback_from(self, version_id: str) -> datetime | None:
         """Return when an automatic rollback last took a version out of production; None if none did."""
-        query = select(LedgerEntry.at).where(
-            LedgerEntry.from_version_id == version_id, LedgerEntry.action == "rollback", LedgerEntry.automatic
-        )
         with self.database.read() as session:
-            return session.scalar(query.order_by(LedgerEntry.entry_id.desc()).limit(1))
+            return session.scalar(_last_rollback_from(version_id))
 
     def stream_live_scores(
         self,
@@ -197,6 +202,13 @@ class Live(Scope):
             return [PostScore._make(row) for row in session.execute(query.limit(count))][::-1]
 
 
+def _last_rollback_from(version_id: str) -> Select[datetime]:
+    query = select(LedgerEntry.at).where(
+        LedgerEntry.from_version_id == version_id, LedgerEntry.action == "rollback", LedgerEntry.automatic
+    )
+    return query.order_by(LedgerEntry.entry_id.desc()).limit(1)
+
+
 def _add_live_comparison(session: Session, comparison: LiveComparison) -> LiveComparison:
     key = ("stream", "model_type", "fit", "against", "other_fit", "origin", "starts_after")
     same = and_(*(getattr(LiveComparison, name) == getattr(comparison, name) for name in key))
@@ -214,13 +226,15 @@ def _make_current(session: Session, comparison: LiveComparison) -> None:
 
     They may be large, and are fitted again if they are needed again.
     """
-    of_kind = is_of(LiveComparison, comparison.model_key) & (LiveComparison.against == comparison.against)
-    is_this = LiveComparison.comparison_id == comparison.comparison_id
-    of_fit = update(LiveComparison).where(of_kind, LiveComparison.fit == comparison.fit)
-    kept = update(LiveComparison).where(of_kind, ~is_this, LiveComparison.naive_model.is_not(None))
-    session.execute(of_fit.values(is_current=is_this), execution_options=PLAIN)
-    session.execute(kept.values(naive_model=None), execution_options=PLAIN)
-    set_committed_value(comparison, "is_current", True)
+    one = LiveComparison
+    of_kind = is_of(one, comparison.model_key) & (one.against == comparison.against)
+    is_this, is_of_fit = one.comparison_id == comparison.comparison_id, one.fit == comparison.fit
+    others = update(one).where(of_kind, ~is_this, is_of_fit | one.naive_model.is_not(None))
+    others = others.values(is_current=one.is_current & ~is_of_fit, naive_model=None)
+    session.execute(others, execution_options=PLAIN)
+    if not comparison.is_current:
+        session.execute(update(one).where(is_this).values(is_current=True), execution_options=PLAIN)
+        set_committed_value(comparison, "is_current", True)
 
 
 def append_live_scores(

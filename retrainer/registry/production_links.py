@@ -43,27 +43,24 @@ class ProductionLinks:
         Raises:
             ArtifactError: the models folder cannot be written, or something else has the name of a link.
         """
-        if self._place is None:
-            return
-        self.set()
-        for model_type in MODEL_TYPE_NAMES:
-            production = self._registry.get_production(model_type)
-            if production is not None:
-                self._artifacts.restore_missing_files(production)
+        for production in self.set():
+            self._artifacts.restore_missing_files(production)
 
-    def set(self) -> None:
-        """Point `timing_model` and `content_model` to the production versions.
+    def set(self) -> list[ModelVersion]:
+        """Point `timing_model` and `content_model` to the production versions, and return these; none of a store.
 
         Raises:
             ArtifactError: the models folder cannot be written, or something else has the name of a link.
         """
         if self._place is None:
-            return
+            return []
         with self._place.lock():
             self._place.require_safe(self._folder.relative_to(self._place.folder).as_posix())
             self._folder.mkdir(parents=True, exist_ok=True)
+            production = {version.model_type: version for version in self._registry.list_production()}
             for model_type in MODEL_TYPE_NAMES:
-                self._link(model_type)
+                self._link(model_type, production.get(model_type))
+        return list(production.values())
 
     def require_free(self) -> None:
         """Check that nothing of the user has the name of a link to a production version.
@@ -79,8 +76,10 @@ class ProductionLinks:
         """Describe what is wrong with a type's production link; None if it is right."""
         if self._place is None:
             return None
+        return self._find_problem(model_type, self._registry.get_production(model_type))
+
+    def _find_problem(self, model_type: ModelTypeName, production: ModelVersion | None) -> str | None:
         link = self.path(model_type)
-        production = self._registry.get_production(model_type)
         if production is None:
             is_own = link.is_symlink() and _is_own_link(link, model_type)
             return "it exists, but there is no production version" if is_own else None
@@ -111,10 +110,9 @@ class ProductionLinks:
         up = "" if self._registry.stream == DEFAULT_STREAM else "../../"
         return f"{up}{version.model_type}/{version.version_id}"
 
-    def _link(self, model_type: ModelTypeName) -> None:
+    def _link(self, model_type: ModelTypeName, production: ModelVersion | None) -> None:
         link = self.path(model_type)
-        production = self._registry.get_production(model_type)
-        if self.find_problem(model_type) is None:
+        if self._find_problem(model_type, production) is None:
             return
         _require_free(link, model_type)
         if production is None:

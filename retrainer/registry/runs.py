@@ -424,9 +424,9 @@ def _last_completed(key: ModelKey, as_of: datetime | None) -> Select[Any]:
 
 
 def _require_last(session: Session, key: ModelKey, last_run_id: str | None, as_of: datetime | None) -> None:
-    last: TrainingRun | None = session.scalars(_last_completed(key, as_of)).first()
-    if last is not None and last.run_id != last_run_id:
-        raise RunInProgress(f"another process has just retrained the {key.model_type} model in '{last.run_id}'")
+    last = session.scalar(_last_completed(key, as_of).with_only_columns(TrainingRun.run_id))
+    if last not in {None, last_run_id}:
+        raise RunInProgress(f"another process has just retrained the {key.model_type} model in '{last}'")
 
 
 _RUNNING = select(TrainingRun).where(TrainingRun.status == "running")

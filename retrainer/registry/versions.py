@@ -251,16 +251,21 @@ class Versions(Scope):
         with self.database.read() as session:
             return int(session.scalar(query) or 0)
 
-    def record_evaluation(self, evaluation: ModelEvaluation, forecasts: VersionFile) -> None:
-        """Record an evaluation with its forecasts file, and the candidate's scores in its run."""
+    def record_evaluation(
+        self, evaluation: ModelEvaluation, forecasts: VersionFile, *, of_candidate: bool = True
+    ) -> None:
+        """Record an evaluation with its forecasts file, and the candidate's scores in its run.
+
+        Args:
+            of_candidate: whether it is of the candidate of its run, if it was made in one.
+        """
         in_run = evaluation.run_id is not None  # whose end is on disk later, or the run failed
         with self.database.write(durable=not in_run) as session:
             session.add(evaluation)
             session.add(forecasts)
-            if evaluation.run_id is None:
+            if evaluation.run_id is None or not of_candidate:
                 return
-            of_candidate = TrainingRun.model_version_id == evaluation.model_version_id
-            query = update(TrainingRun).where(TrainingRun.run_id == evaluation.run_id, of_candidate)
+            query = update(TrainingRun).where(TrainingRun.run_id == evaluation.run_id)
             scores = {
                 "test_mae_hours": evaluation.mae_hours,
                 "test_within_6h_accuracy": evaluation.within_6h_accuracy,

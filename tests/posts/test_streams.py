@@ -71,6 +71,41 @@ def test_posts_that_are_kept_are_those_of_the_stream_until_they_are_forgotten(fo
     assert store.freshness(until) != freshness
 
 
+def test_while_posts_are_kept_moves_are_read_once_but_never_before_posts(folder_on_each_database: Path) -> None:
+    """Posts that were read after a move have its new time, so the move must be known."""
+    project = open_project(folder_on_each_database)
+    add_posts(project, "a", *range(10))
+    until, through = START + 1000 * HOUR, (START + 6 * HOUR, "6")
+    store = project.posts.for_stream("a")
+
+    def move(post_id: str) -> None:
+        with project.registry.database.write() as session:
+            post = session.get_one(Post, ("a", post_id))
+            post.moved_from, post.moved_at, post.created_at = post.created_at, until, START + 100 * HOUR
+
+    def moved() -> set[str]:
+        return store.find_moved(START + 20 * HOUR, through)
+
+    move("7")  # not trained on
+    move("1")
+    with store.keep_loaded():
+        store.load(until)
+        assert moved() == {"1"}
+        assert store.find_moved(until, through) == store.find_moved(START, (START, "0")) == set()
+        move("2")
+        store.load(until)
+        assert moved() == {"1"}, "the posts that are kept do not know of it either"
+        store.load_after((START, None), until, 1, with_content=False)
+        assert moved() == {"1", "2"}
+        move("3")
+        store.forget_loaded()
+        assert moved() == {"1", "2", "3"}
+        move("4")
+        assert store.for_stream("a").find_moved(START, through) == {"1", "2", "3", "4"}
+    assert moved() == {"1", "2", "3", "4"}
+    assert store.find_moved(START, through, since=START + 101 * HOUR) == set()
+
+
 @pytest.fixture
 def foreign(folder_on_each_database: Path) -> Fill:
     """Return a function that makes a foreign table (id, at, said, account) in the project's database."""
