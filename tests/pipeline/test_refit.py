@@ -203,8 +203,8 @@ def test_files_that_were_recorded_when_the_connection_was_lost_are_kept(
     monkeypatch.setattr(artifacts, "MAX_BYTES_IN_DATABASE", 4)  # its files are nowhere else
     record = getattr(project.registry, method)
 
-    def lost(*arguments: object) -> None:
-        record(*arguments)
+    def lost(*arguments: object, **named: object) -> None:
+        record(*arguments, **named)
         raise DatabaseError("the server closed the connection")
 
     monkeypatch.setattr(project.registry, method, lost)
