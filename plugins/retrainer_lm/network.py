@@ -11,7 +11,7 @@ from transformers import DynamicCache
 
 from retrainer.errors import ArtifactError
 from retrainer_lm import base_model, shared_prompt
-from retrainer_lm.devices import choose_device, choose_dtype
+from retrainer_lm.devices import choose_device, choose_dtype, threads_of_decoding
 from retrainer_lm.packed import pack
 from retrainer_lm.storage import FORMAT
 
@@ -46,6 +46,10 @@ class Network:
 
         The prompt is read once for all of them. The same seed gives the same texts.
         """
+        with threads_of_decoding(self.device, self._network.dtype):
+            return self._sample(prompt, count, max_tokens, seed)
+
+    def _sample(self, prompt: Sequence[int], count: int, max_tokens: int, seed: int) -> list[str]:
         random = torch.Generator().manual_seed(seed)
         end = self.tokenizer.eos_token_id
         read = self._network(torch.tensor([list(prompt)], device=self.device), use_cache=True, logits_to_keep=1)
