@@ -153,7 +153,7 @@ def measure(
 
 
 def summarize_model(found: dict[str, Any]) -> dict[str, Any]:
-    """Return how the training went, the time of a forecast, and nats a token with intervals."""
+    """Return how the training went, the time of a forecast, and nats per token with intervals."""
     tokens = np.array([post["tokens"] for post in found["nats"]], dtype=float)
     nats = {name: np.array([post[name] for post in found["nats"]]) for name in ("finetuned_lm", "trigram")}
     nats["difference"] = nats["finetuned_lm"] - nats["trigram"]
@@ -274,10 +274,10 @@ def print_model(found: dict[str, Any]) -> None:
     )
     print(f"Trained {described['steps']} steps in {minutes}, ended by {described['ended_by']}")
     print(f"Peak memory in training: {peak or float('nan'):.1f} GB")
-    print(f"Held-out nats a token: {losses[0]:.3f} before training, {min(losses):.3f} after")
+    print(f"Held-out nats per token: {losses[0]:.3f} before training, {min(losses):.3f} after")
     print(f"Median seconds a forecast: {found['median_seconds']:.1f}")
     for name, (mean, low, high) in found["nats_per_token"].items():
-        print(f"Nats a token, {name}: {mean:.3f} ({low:.3f} to {high:.3f})")
+        print(f"Nats per token, {name}: {mean:.3f} ({low:.3f} to {high:.3f})")
 
 
 def print_table(title: str, forecasts: dict[str, dict[str, float]]) -> None:

@@ -8,9 +8,9 @@ Of the posts with a text, the last 2,000 come later (of fewer than 3,000, two th
 first 80% of those before, and evaluated on at most 200 evenly spaced ones of the others, which calibrate. Each later
 post is forecast from the post before it, and its score compared with the interval (80%) expected then:
 
-    kept up        every earlier post has been scored, as by `retrainer live`
-    not kept up    by the evaluation alone, however long ago it was
-    blocks         kept up: the least and the most that are covered in 300 posts in a row, each block after the other
+        up to date       every earlier post has been scored, as by `retrainer live`
+        evaluation only  by the evaluation alone, however long ago it was
+        blocks           up to date: the lowest and the highest coverage of blocks of 300 posts in a row
 
 In brackets: the 95% interval of the coverage, by a circular block bootstrap. Streams with fewer than 600 posts are
 skipped.
@@ -156,7 +156,7 @@ def describe(scores: Floats, start: int, low: Floats, high: Floats) -> dict[str,
 def print_table(algorithm: str, results: list[dict[str, Any]]) -> None:
     table = Table(title=f"{algorithm}: 80% intervals of the content score", title_justify="left")
     table.add_column("stream", no_wrap=True)
-    for heading in ("calibration posts", "later posts", "kept up", "blocks", "width", "not kept up"):
+    for heading in ("calibration posts", "later posts", "up to date", "blocks", "width", "evaluation only"):
         table.add_column(heading, justify="right")
     for result in results:
         kept_up, fixed = result[algorithm]["kept_up"], result[algorithm]["not_kept_up"]

@@ -6,7 +6,7 @@
 A temporary PostgreSQL server holds a project with 100 and one with STREAMS registered streams of 373 simulated posts,
 each with a production version by `prophet` and a completed run. What is measured:
 
-    processor    the processor time of a run in a warm worker, Stan included, and how it is shared out
+    processor    the processor time of a run in a warm worker, and how it is shared out
     size         the time of a run with STREAMS registered over that with 100, both in turn, in JOBS workers
     backends     the runs a minute of Dask and Ray, with JOBS workers each, over those of JOBS processes, in turn
     commits      the commits a second when processes do nothing but record runs
@@ -104,22 +104,22 @@ def measure_processor(fleet: Fleet, server: Server, runs: int) -> dict[str, Any]
 def measure_size(few: Fleet, many: Fleet, server: Server, timed: int, jobs: int) -> dict[str, Any]:
     """Measure the time of a run with few and with many streams registered, in turn."""
     block = 10 * jobs
-    measured: dict[int, list[MeasuredUnit]] = defaultdict(list)
-    seconds: dict[int, float] = defaultdict(float)
+    measured: dict[Fleet, list[MeasuredUnit]] = defaultdict(list)
+    seconds: dict[Fleet, float] = defaultdict(float)
     with workers(jobs) as first, workers(jobs) as second:
         for pool, fleet in ((first, few), (second, many)):
             _run(pool, fleet, 3 * jobs)
         size, before = database_bytes(many), server.processor_seconds()
-        while len(measured[many.streams]) < timed:
-            rounds = len(measured[many.streams]) // block
+        while len(measured[many]) < timed:
+            rounds = len(measured[many]) // block
             turns = [(second, many)] if rounds % 4 else [(first, few), (second, many)]
             for pool, fleet in turns if rounds % 8 else reversed(turns):
                 started = time.perf_counter()
-                measured[fleet.streams] += _run(pool, fleet, block)
-                seconds[fleet.streams] += time.perf_counter() - started
+                measured[fleet] += _run(pool, fleet, block)
+                seconds[fleet] += time.perf_counter() - started
         grown, of_server = database_bytes(many) - size, server.processor_seconds() - before
-    of_few, of_many = (statistics.fmean(one.total.wall for one in measured[fleet.streams]) for fleet in (few, many))
-    found = measured[many.streams]
+    of_few, of_many = (statistics.fmean(one.total.wall for one in measured[fleet]) for fleet in (few, many))
+    found = measured[many]
     return {
         "streams": many.streams,
         "timed": len(found),
@@ -128,14 +128,14 @@ def measure_size(few: Fleet, many: Fleet, server: Server, timed: int, jobs: int)
         "ratio": of_many / of_few,
         "processor_seconds": statistics.fmean(one.total.processor for one in found),
         "server_processor_seconds": of_server / sum(len(runs) for runs in measured.values()),
-        "streams_a_second": len(found) / seconds[many.streams],
+        "streams_a_second": len(found) / seconds[many],
         "peak_bytes": max(one.peak_bytes for one in found),
         "shares": _shares(found, lambda seconds: seconds.wall),
         "queries": statistics.fmean(one.queries for one in found),
         "commits": statistics.fmean(one.commits for one in found),
         "promoted": sum(one.outcome.kind == "promoted" for one in found) / len(found),
         "bytes_a_run": grown / len(found),
-        "commits_a_second": sum(one.commits for one in found) / seconds[many.streams],
+        "commits_a_second": sum(one.commits for one in found) / seconds[many],
     }
 
 
@@ -191,7 +191,8 @@ def main(arguments: list[str] | None = None) -> None:
         server = stack.enter_context(postgresql())
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         few, many = (
-            stack.enter_context(closing(_create(server, folder, streams))) for streams in (FEW, options.streams)
+            stack.enter_context(closing(_create(server, folder / name, streams)))
+            for name, streams in (("few", FEW), ("many", options.streams))
         )
         if "processor" in wanted:
             found["processor"] = measure_processor(many, server, RUNS)
@@ -202,7 +203,7 @@ def main(arguments: list[str] | None = None) -> None:
             _print_size(found["size"])
         if "backends" in wanted:
             backends = stack.enter_context(open_backends(options.jobs))
-            found["backends"] = measure_backends(many, backends, options.timed // 10, options.jobs)
+            found["backends"] = measure_backends(many, backends, options.timed // 3, options.jobs)
             for name, result in found["backends"].items():
                 print(
                     f"{name:10} {result['runs_a_minute']:.0f} runs a minute, {result['ratio']:.2f} of local processes"
@@ -227,7 +228,7 @@ def main(arguments: list[str] | None = None) -> None:
 def _create(server: Server, folder: Path, streams: int) -> Fleet:
     started = time.perf_counter()
     with server.unsafe():
-        project = create_registered(folder / str(streams), server.create_database(f"streams_{streams}"), streams)
+        project = create_registered(folder, server.create_database(folder.name), streams)
     print(f"Registered {streams:,} streams of {POSTS} posts in {time.perf_counter() - started:.0f} s", flush=True)
     return Fleet(project, streams)
 

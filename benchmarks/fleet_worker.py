@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from retrainer.fleet.units import Outcome, Unit, WorkerSpec
 
 REST = "rest"
-STAN = "Stan"  # a program of its own, waited for in the training; its part has processor time only
 
 
 class Seconds(NamedTuple):
@@ -26,18 +25,15 @@ class Seconds(NamedTuple):
     Attributes:
         wall: on the clock.
         processor: user and system, of this process.
-        children: that of its child processes.
     """
 
     wall: float
     processor: float
-    children: float = 0.0
 
     @classmethod
     def now(cls) -> Seconds:
         """Return the time so far."""
-        children = resource.getrusage(resource.RUSAGE_CHILDREN)
-        return cls(time.perf_counter(), time.process_time(), children.ru_utime + children.ru_stime)
+        return cls(time.perf_counter(), time.process_time())
 
     def since(self, earlier: Seconds) -> Seconds:
         """Return the time from an earlier one to this one."""
@@ -98,8 +94,7 @@ class _Parts:
         now = Seconds.now()
         passed = now.since(self._since)
         self._since = now
-        for name, seconds in ((self._names[-1], passed._replace(children=0.0)), (STAN, Seconds(0, passed.children))):
-            self.seconds[name] = self.seconds[name].plus(seconds)
+        self.seconds[self._names[-1]] = self.seconds[self._names[-1]].plus(passed)
 
     def measure_calls(self, owner: Any, function: str, name: str) -> None:
         """Charge the calls of a function to a part."""

@@ -9,10 +9,14 @@ of two forecasters is in production, the better one is `prophet`. The worse one 
 every post as 12 hours later (and as 520 weeks earlier, before the end of its training, since it would learn from later
 posts that something is wrong). The e-process is started at 100 evenly spaced live posts and sees every live post once,
 going round. "Worse" is said at E ≥ 20, an A/B test is decided at E ≥ 40, a rollback is made at E ≥ 100: after how many
-posts, the median and 90%; ∞ is beyond these posts. `wrong` counts the starts after which the one with the smaller
-losses was ever called worse at E ≥ 20. `split` is how many times the posts a split would need for the same standard
-error: the difference of the mean losses has the variance 2 (Var a + Var b) / n if each post is forecast by one of the
-two, Var(a − b) / n if by both.
+posts, the median and 90%; ∞ is beyond these posts.
+
+`waits` is the mean forecast wait, as a multiple of `prophet`'s. `in 2x` is the share of the starts with a rollback
+within twice the median. `t test` is how many posts a single one-sided t test at 5% needs to find the difference with a
+probability of 50% and 90%, if their number is fixed before: whether a difference is hard to find at all.
+`wrong` counts the starts after which the one with the smaller losses was ever called worse at E ≥ 20. `split` is how
+many times the posts a split would need for the same standard error: the difference of the mean losses has the variance
+2 (Var a + Var b) / n if each post is forecast by one of the two, Var(a − b) / n if by both.
 
 False calls are two-sided at 5%, with a look after each of 2,000 posts; beside them is a bootstrap repeated every 20
 posts. For the streams, outcomes are drawn from `prophet` and `baseline` so that both are equally good. In the fleet,
@@ -24,6 +28,7 @@ from __future__ import annotations
 
 import json
 from datetime import timedelta
+from statistics import NormalDist
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -66,6 +71,7 @@ STREAMS = 1000  # of equal forecasters, of each kind
 DRAWN_STREAMS = 300
 FLEET, WORSE, RATE, LOOK_EVERY = 500, 50, 0.1, 20
 THRESHOLDS = {"verdict": VERDICT_THRESHOLD, "ab_test": INTERVAL_THRESHOLD, "rollback": ROLLBACK_THRESHOLD}
+LEVEL = 1 / VERDICT_THRESHOLD
 SHIFT = timedelta(hours=12, weeks=-520)
 SIMULATED = {
     "independent, like the score": independent,
@@ -162,9 +168,13 @@ def power(worse: Floats, better: Floats, waits: Floats) -> dict[str, Any]:
     difference = stakes.loss - stakes.other_loss
     wrong = 1 if difference.mean() > 0 else 0
     evidence = [EProcess().trace(rotated(stakes, start)) for start in starts(len(waits))]
+    rolled_back = first_posts(evidence, ROLLBACK_THRESHOLD)
     return {
         "crps_percent": 100 * (mean_crps(worse, waits) / mean_crps(better, waits) - 1),
+        "waits": float(worse.mean() / better.mean()),
         **{name: posts_until(evidence, threshold) for name, threshold in THRESHOLDS.items()},
+        "within_twice_the_median": float(np.mean(rolled_back <= 2 * np.quantile(rolled_back, 0.5, method="higher"))),
+        "t_test": t_test_posts(difference),
         "wrong": sum(bool(log[:, wrong].max() >= np.log(VERDICT_THRESHOLD)) for log in evidence),
         "split": float(2 * (stakes.loss.var() + stakes.other_loss.var()) / difference.var()),
     }
@@ -180,10 +190,21 @@ def rotated(stakes: Stakes, start: int) -> Stakes:
 
 def posts_until(evidence: list[Floats], threshold: float) -> list[int | None]:
     """Return the median and the 90% quantile of the posts until "worse" reaches a threshold; None beyond the posts."""
-    reached = [log[:, 0] >= np.log(threshold) for log in evidence]
-    posts = [int(np.argmax(row)) + 1 if row.any() else np.inf for row in reached]
-    quantiles = np.quantile(posts, [0.5, 0.9], method="higher")
+    quantiles = np.quantile(first_posts(evidence, threshold), [0.5, 0.9], method="higher")
     return [int(found) if np.isfinite(found) else None for found in quantiles]
+
+
+def first_posts(evidence: list[Floats], threshold: float) -> Floats:
+    """Return from each start the posts until "worse" reaches a threshold; ∞ beyond the posts."""
+    reached = [log[:, 0] >= np.log(threshold) for log in evidence]
+    return np.array([np.argmax(row) + 1 if row.any() else np.inf for row in reached])
+
+
+def t_test_posts(difference: Floats) -> list[int]:
+    """Return the posts that one t test of the differences needs for a power of 50% and 90%, by the normal quantiles."""
+    noise = difference.std() / difference.mean()
+    normal = NormalDist()
+    return [int(np.ceil(((normal.inv_cdf(1 - LEVEL) + normal.inv_cdf(wanted)) * noise) ** 2)) for wanted in (0.5, 0.9)]
 
 
 def fleet(equal: DrawnOutcomes, worse: Stakes) -> dict[str, Any]:
@@ -211,10 +232,14 @@ def print_all(streams: list[dict[str, Any]], simulated: dict[str, tuple[float, f
     for stream in streams:
         print(f"{stream['stream']}: {stream['live_posts']} live posts")
         reached = " ".join(f"{f'E ≥ {threshold:.0f}':>10}" for threshold in THRESHOLDS.values())
-        print(f"  {'in production':<16} {'CRPS':>5} {reached}  wrong  split")
+        print(f"  {'in production':<16} {'CRPS':>5} waits {reached}  in 2x  {'t test':>9}  wrong  split")
         for pair, found in stream["power"].items():
             reached = " ".join(f"{_pair(found[name]):>10}" for name in THRESHOLDS)
-            print(f"  {pair:<16} {found['crps_percent']:+4.0f}% {reached}  {found['wrong']:5}  {found['split']:4.0f}x")
+            print(
+                f"  {pair:<16} {found['crps_percent']:+4.0f}% {found['waits']:4.2f}x {reached}  "
+                f"{found['within_twice_the_median']:5.0%}  {_pair(found['t_test']):>9}  {found['wrong']:5}  "
+                f"{found['split']:4.0f}x"
+            )
         found = stream["fleet"]
         print(
             f"  fleet: {found['found']} of {WORSE} worse ones rolled back, after {found['median_posts']} posts in the "

@@ -20,8 +20,9 @@ calibrated, on the effective number of gaps. Intervals of differences are 95%, b
 
 Where the test part has silences of over 36 hours, forecasts are made every six hours in them: `o/e` is the number of
 posts that ended them over the number that the forecasts expected; its band is where so many posts leave it in 95% of
-cases if the hazard is right. On simulated streams, `tail` is the stated over the
-true probability of a gap beyond ten usual gaps (the median of training), and of a long wait after such a silence.
+cases if the hazard is right. On simulated streams, `truth` forecasts by the process itself, and no other forecast
+from the posts so far is better in the mean; `tail` is the stated over the true probability of a gap beyond ten usual
+gaps (the median of training), and of a long wait after such a silence.
 """
 
 from __future__ import annotations
@@ -51,6 +52,7 @@ from benchmarks.timing_scores import (
     reliability,
     tail,
     tail_origins,
+    true_forecasts,
 )
 from retrainer.algorithms.manager import load_algorithm
 from retrainer.errors import RetrainerError, UsageError
@@ -75,6 +77,7 @@ TRAINING_TIMES = 20_000
 MIN_POSTS = 20  # with four test posts
 TAIL_ORIGINS = 200
 NAIVE = "baseline"
+TRUTH = "truth"
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -168,6 +171,13 @@ def measure(name: str, posts: pd.DataFrame, algorithms: list[str], options: argp
             result.setdefault("long_silences", {})[algorithm_name] = found
         if process is not None:
             result.setdefault("tail", {})[algorithm_name] = score_tail(predict, process, times, training, usual_gap)
+    if process is not None:
+        result["fit_seconds"][TRUTH] = 0.0
+        for origin, setting in settings.items():
+            predict = partial(
+                true_forecasts, process, hours_between(np.asarray(START), times), setting.silence, usual_gap
+            )
+            result[origin][TRUTH] = score(predict, setting, result[origin], usual_gap)
     names = list(result["fit_seconds"])
     for origin, setting in settings.items():
         figures = {name: result[origin][name]["per_origin"] for name in names}

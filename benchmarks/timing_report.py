@@ -119,11 +119,18 @@ def print_by_silence(results: Results) -> None:
 def print_long_silences(results: Results) -> None:
     """Print how many posts ended silences of over 36 hours, and how many the forecasts expected."""
     table = _table("Silences over 36 h", ["stream", "algorithm"], ["observed", "expected", "o/e", "band"])
-    for result in results:
-        for name, found in result.get("long_silences", {}).items():
-            values = (str(found["observed"]), f"{found['expected']:.1f}", f"{found['ratio']:.2f}")
-            factor = np.exp(1.96 / np.sqrt(found["observed"]))  # the error of the logarithm of a Poisson count
-            table.add_row(result["stream"], name, *values, f"{1 / factor:.2f}–{factor:.2f}")
+    rows = [
+        (result["stream"], name, found["observed"], found["expected"])
+        for result in results
+        for name, found in result.get("long_silences", {}).items()
+    ]
+    for name in dict.fromkeys(name for _, name, _, _ in rows):
+        counts = [(observed, expected) for _, other, observed, expected in rows if other == name]
+        rows.append(("all", name, *np.sum(counts, axis=0)))
+    for stream, name, observed, expected in rows:
+        factor = np.exp(1.96 / np.sqrt(observed))  # the error of the logarithm of a Poisson count
+        values = (f"{observed:.0f}", f"{expected:.1f}", f"{observed / expected:.2f}")
+        table.add_row(stream, name, *values, f"{1 / factor:.2f}–{factor:.2f}")
     _print(table)
 
 

@@ -18,6 +18,7 @@ from retrainer.model_types.timing import (
     TimingForecasts,
     TimingTargets,
     pinball_loss,
+    score_maximising_point,
 )
 
 if TYPE_CHECKING:
@@ -142,6 +143,26 @@ def expected_posts(forecasts: TimingForecasts, hours: Floats) -> float:
     If the hazard is right, it equals the number of posts that end these silences, in the mean.
     """
     return float(-np.log1p(-np.minimum(forecasts.probability_within(hours), LEVELS[-1])).sum())
+
+
+def true_forecasts(
+    process: Process, hours: Floats, silence: Floats, usual_gap: float, origins: Origins
+) -> TimingForecasts:
+    """Return the forecasts of the process that made the posts: no forecast from the posts so far is better in the mean.
+
+    Args:
+        process: the process.
+        hours: (m,) the times of all posts, in its hours.
+        silence: (n,) hours since the last post.
+        usual_gap: hours.
+        origins: the origins.
+    """
+    whole = np.arange(1.0, 200)  # a process may post on the hour: its distribution jumps there
+    waits = np.sort(np.concatenate([[0], usual_gap * np.geomspace(1e-4, 1e5, 1200), whole, np.nextafter(whole, 0)]))
+    log_survival = process.log_survival(hours, origins.position, silence[:, None] + waits)
+    probability = -np.expm1(log_survival - log_survival[:, :1])
+    quantiles = np.stack([np.interp(LEVELS, row, waits) for row in probability])
+    return TimingForecasts(quantiles, score_maximising_point(quantiles))
 
 
 def tail_origins(times: Times, rows: Integers, usual_gap: float) -> Origins:

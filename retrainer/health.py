@@ -129,7 +129,7 @@ def check_models_folder(project: Project) -> Iterator[Problem]:
 
 
 def check_live(registry: Registry, *, several: bool) -> Iterator[Problem]:
-    """Check that no production version is proved worse than the naive forecast, or than the version before.
+    """Check that no production version is proved worse than the naive forecast, or than the previous version.
 
     Args:
         several: whether the streams of the registry are some of several.
@@ -138,7 +138,7 @@ def check_live(registry: Registry, *, several: bool) -> Iterator[Problem]:
         worse = found.find_worse(several=several)
         if worse is None:
             continue
-        than = "the naive forecast" if worse.against == "naive" else f"the version before, '{worse.other_fit}',"
+        than = "the naive forecast" if worse.against == "naive" else f"the previous version, '{worse.other_fit}',"
         of, argument = of_stream(key.stream, several=several), stream_argument(key.stream, several=several)
         version_id = found.version.version_id
         message = (

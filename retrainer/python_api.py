@@ -94,7 +94,7 @@ def tune(
     auto_promote: bool | None = None,
     apply: bool = False,
 ) -> TuningResult:
-    """Find better options of an algorithm by trial, and train with them, like `retrainer tune`.
+    """Tune the options of an algorithm, and train with the best ones, like `retrainer tune`.
 
     Args:
         project: the project.
@@ -175,7 +175,7 @@ def explain(
         posts: how many to forecast; None for 100 of timing and 20 of content.
 
     Returns:
-        The explanation. Its `problem` says why parts of it are missing, if any are.
+        The explanation. Its `problem` says why parts are missing, if any are.
 
     Raises:
         RetrainerError: nothing could be measured.

@@ -105,6 +105,10 @@ class Batches:
         """Answer the next requests of a kind with these, and do nothing."""
         self._replies[operation].extend((reply, False) for reply in replies)
 
+    def stop_failing(self) -> None:
+        """Forget the replies of `fail` and `lose` that were not given."""
+        self._replies.clear()
+
     def lose(self, operation: Operation, *replies: Reply) -> None:
         """Do what the next requests of a kind ask for, but answer with these; those without a body deliver theirs."""
         self._replies[operation].extend((reply, True) for reply in replies)
@@ -167,13 +171,13 @@ class Batches:
         ending = self._endings.get(number, "succeeded")
         if ending in {"canceled", "expired"}:
             return {"type": ending}
-        status, message = self.create_message(params)
         if ending == "errored":
-            message = {"type": "error", "error": {"type": "api_error", "message": "internal"}, "request_id": None}
-        is_error = status != 200 or ending == "errored"
-        if not is_error:
-            message = {**message, "usage": {**message["usage"], "service_tier": "batch"}}
-        return {"type": "errored", "error": message} if is_error else {"type": "succeeded", "message": message}
+            internal = {"type": "api_error", "message": "internal"}
+            return {"type": "errored", "error": {"type": "error", "error": internal, "request_id": None}}
+        status, message = self.create_message(params)
+        if status != 200:
+            return {"type": "errored", "error": message}
+        return {"type": "succeeded", "message": {**message, "usage": {**message["usage"], "service_tier": "batch"}}}
 
     def _add(self, lines: list[dict[str, Any]]) -> Batch:
         batch = Batch(f"msgbatch_test{len(self.created):04d}", len(self.created), lines)

@@ -20,6 +20,14 @@ def test_the_posts_until_a_call_are_counted_from_the_first_post() -> None:
     assert live.posts_until(evidence[:2], 20) == [2, 2]
 
 
+def test_a_t_test_of_the_size_that_is_shown_finds_the_difference_as_often_as_promised() -> None:
+    difference = np.random.default_rng(4).normal(0.2, 1, 50_000)
+    for posts, wanted in zip(live.t_test_posts(difference), (0.5, 0.9), strict=True):
+        samples = difference[: len(difference) // posts * posts].reshape(-1, posts)
+        found = samples.mean(axis=1) / samples.std(axis=1) * np.sqrt(posts) >= 1.645
+        assert found.mean() == pytest.approx(wanted, abs=0.07)
+
+
 @pytest.mark.slow
 def test_the_synthetic_sample_is_measured(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -32,6 +40,8 @@ def test_the_synthetic_sample_is_measured(
     found = stream["power"]["30% slow"]
     assert found["crps_percent"] == pytest.approx(30)
     assert found["verdict"][0] < found["ab_test"][0] < found["rollback"][0]
+    assert found["t_test"][0] < found["verdict"][0]
+    assert found["within_twice_the_median"] >= 0.5
     assert found["split"] > 1
     assert stream["fleet"]["wrong"] <= 5
     assert "autocorrelated 0.05" in capsys.readouterr().out

@@ -9,8 +9,16 @@ import numpy as np
 import pytest
 
 from benchmarks import timing
-from benchmarks.simulated import PROCESSES, derived_posts, simulated_posts
-from benchmarks.timing_scores import coverage_band, difference, effective_gaps, expected_posts, long_silences
+from benchmarks.simulated import PROCESSES, START, derived_posts, simulated_posts
+from benchmarks.timing_scores import (
+    coverage_band,
+    difference,
+    effective_gaps,
+    expected_posts,
+    long_silences,
+    true_forecasts,
+)
+from retrainer.model_types.base import hours_between
 from retrainer.model_types.timing import LEVELS, TimingForecasts
 from retrainer.posts.sample import sample_posts, write_sample_csv
 
@@ -55,6 +63,21 @@ def test_a_simulated_stream_is_measured_with_its_tail(tmp_path: Path, capsys: py
         assert set(stream["tail"]) == {"baseline", "prophet"}
         for key in ("overall_score", "skill", "interval_coverage"):
             assert np.isfinite(stream["post"]["prophet"][key])
+        assert stream["post"]["truth"]["skill"] > stream["post"]["prophet"]["skill"] - 0.05
+
+
+@pytest.mark.parametrize("name", PROCESSES)
+@pytest.mark.parametrize("kind", ["post", "clock"])
+def test_every_quantile_of_the_truth_is_met_as_often_as_it_says(name: str, kind: str) -> None:
+    posts = timing.prepare(simulated_posts(name, seed=2))
+    training = len(posts) // 2
+    setting = {"post": timing.after_posts, "clock": timing.at_clock_times}[kind](posts, training, 500)
+    process, times = PROCESSES[name][0], posts["created_at"].dt.tz_localize(None).to_numpy()
+    forecasts = true_forecasts(process, hours_between(np.asarray(START), times), setting.silence, 1.0, setting.origins)
+    waits = setting.targets.wait_hours[:, None]
+    tolerance = 4 * np.sqrt(0.25 / setting.effective_gaps)
+    assert (((waits < forecasts.quantiles - 1e-6).mean(axis=0) - tolerance) <= LEVELS).all()
+    assert (((waits <= forecasts.quantiles + 1e-6).mean(axis=0) + tolerance) >= LEVELS).all()
 
 
 @pytest.mark.parametrize("name", PROCESSES)

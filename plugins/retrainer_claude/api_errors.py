@@ -6,9 +6,11 @@ No message repeats a key or the text of a post.
 from __future__ import annotations
 
 import re
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from anthropic import (
+    AnthropicError,
     APIConnectionError,
     APIError,
     APIStatusError,
@@ -18,11 +20,14 @@ from anthropic import (
     PaymentRequiredError,
     PermissionDeniedError,
 )
+from httpx2 import HTTPError
 
 from retrainer.errors import AlgorithmError, MissingCredentials
-from retrainer_claude.preflight import CREDENTIALS_HINT, SECRET_HEADERS
+from retrainer_claude.preflight import CREDENTIALS_HINT, SECRET_HEADERS, unusable_credentials
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from retrainer.errors import RetrainerError
 
 SPEND_LIMITS = {"enforced_spend_limit_reached", "contract_spend_limit_reached"}  # with status 429, but not transient
@@ -31,7 +36,56 @@ _MAX_QUOTED_CHARACTERS = 200
 _ECHO_CHARACTERS = 20  # a message with so long a part of the request repeats it
 
 
-def fatal_error(error: APIStatusError, model: str) -> RetrainerError | None:
+class LostAnswerError(Exception):
+    """An answer that did not come, or cannot be read. It may have cost money."""
+
+
+@contextmanager
+def lost_answers(expected: str) -> Iterator[None]:
+    """Turn what the SDK raises for an answer that it cannot read into a LostAnswerError. It does not validate answers.
+
+    Args:
+        expected: what the answer should have been, such as "a message".
+    """
+    try:
+        yield
+    except TimeoutError:
+        raise LostAnswerError("the Claude API did not answer in time") from None
+    except HTTPError as error:  # in a stream, which the SDK does not wrap
+        raise LostAnswerError(f"the connection to the Claude API failed ({type(error).__name__})") from None
+    except (ValueError, AttributeError, TypeError):
+        raise LostAnswerError(f"the response of the Claude API is not {expected}") from None
+
+
+def failure_reason(error: AnthropicError | LostAnswerError, model: str, request: object = ()) -> str:
+    """Return in one line why a call failed.
+
+    Args:
+        error: what it raised.
+        model: the model that was called.
+        request: what was sent, of which the line repeats nothing.
+
+    Raises:
+        AlgorithmError, MissingCredentials: every other call would fail in the same way.
+    """
+    if isinstance(error, LostAnswerError):
+        return str(error)
+    if not isinstance(error, APIError):  # the SDK could not get a token
+        raise unusable_credentials(error) from None
+    if isinstance(error, APIStatusError):
+        if fatal := _fatal_error(error, model):
+            raise fatal from None  # a traceback would show the request
+        message = _quotable_message(error, request)
+        return f"the Claude API answered with an error {_details(error)}" + (f": {message}" if message else "")
+    if isinstance(error, APITimeoutError):
+        return "the Claude API did not answer in time"
+    if isinstance(error, APIConnectionError):
+        cause = f" ({type(error.__cause__).__name__})" if error.__cause__ else ""
+        return f"the connection to the Claude API failed{cause}"
+    return "the response of the Claude API is not a message"
+
+
+def _fatal_error(error: APIStatusError, model: str) -> RetrainerError | None:
     """Return the error to stop with if every other call would fail the same way, otherwise None."""
     hint = ""
     if error.error_code in SPEND_LIMITS or isinstance(error, PaymentRequiredError):
@@ -49,19 +103,6 @@ def fatal_error(error: APIStatusError, model: str) -> RetrainerError | None:
     else:
         return None
     return AlgorithmError(f"the Claude API {problem} {_details(error)}", hint=hint)
-
-
-def failure_reason(error: APIError, request: object) -> str:
-    """Return in one line why a call failed."""
-    if isinstance(error, APIStatusError):
-        message = _quotable_message(error, request)
-        return f"the Claude API answered with an error {_details(error)}" + (f": {message}" if message else "")
-    if isinstance(error, APITimeoutError):
-        return "the Claude API did not answer in time"
-    if isinstance(error, APIConnectionError):
-        cause = f" ({type(error.__cause__).__name__})" if error.__cause__ else ""
-        return f"the connection to the Claude API failed{cause}"
-    return "the Claude API answered with something that is not a message"
 
 
 def request_reference(request_id: object) -> str:

@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from anthropic import AnthropicError, APIError, APIStatusError, AsyncAnthropic, NotFoundError
-from httpx2 import HTTPError
+from anthropic import AnthropicError, APIError, AsyncAnthropic, NotFoundError
 
 from retrainer.errors import AlgorithmError
-from retrainer_claude.api_errors import failure_reason, fatal_error
-from retrainer_claude.retries import LostAnswerError, is_transient, may_have_arrived, retry_after
+from retrainer_claude.api_errors import LostAnswerError, failure_reason, lost_answers
+from retrainer_claude.retries import may_have_arrived, retry_policy
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Collection, Mapping
+    from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping
 
     from anthropic.types.message_create_params import MessageCreateParamsNonStreaming as Request
-    from anthropic.types.messages import MessageBatch, MessageBatchIndividualResponse
+    from anthropic.types.messages import MessageBatch
     from anthropic.types.messages.batch_create_params import Request as BatchRequest
+    from tenacity import AsyncRetrying
 
     from retrainer_claude import ClaudeOptions
 
@@ -27,14 +28,42 @@ log = logging.getLogger(__name__)
 
 _Answer = TypeVar("_Answer")
 
-CONTINUE = "The batch goes on: run the same command again within 29 days to take its results, which are paid for once"
-_MAX_FAILED_POLLS = 10  # in a row
-_MAX_LISTED = 1000  # batches among which a lost one is searched
-_PAGE = 100
+CONTINUE = (
+    "The batch continues: run the same command again within 29 days to collect its results; they are paid for only once"
+)
+_MAX_UNKNOWN = 10  # answers that a batch does not exist, since one that it does, until that is believed
+_LOOKS = 2  # at the list of batches, in which a new one may appear late
+_PAGE = 1000
 _DOWNLOAD_SECONDS = 600.0  # for the results of a batch
-_FIRST_BACKOFF_SECONDS, _MAX_BACKOFF_SECONDS = 0.5, 8.0
-_MAX_WAIT_SECONDS = 3600.0
 _STATUSES = {"in_progress", "canceling", "ended"}
+
+
+class _IncompleteResultsError(LostAnswerError):
+    """Results of some requests are missing."""
+
+
+@contextmanager
+def report_errors(problem: str, options: ClaudeOptions, *, hint: str = CONTINUE, sent: object = ()) -> Iterator[None]:
+    """Turn an error of the Claude API into one of the run.
+
+    Args:
+        problem: what could not be done.
+        options: with the model.
+        hint: what to do.
+        sent: what was sent, of which no message repeats anything.
+
+    Raises:
+        AlgorithmError, MissingCredentials: always, if there was an error.
+    """
+    try:
+        yield
+    except NotFoundError:
+        raise AlgorithmError(
+            "the Claude API has no Message Batches (404)",
+            hint="Check ANTHROPIC_BASE_URL if it is set, or use `batch: false`",
+        ) from None
+    except (AnthropicError, LostAnswerError) as error:
+        raise AlgorithmError(f"{problem}: {failure_reason(error, options.model, sent)}", hint=hint) from None
 
 
 @dataclass(frozen=True)
@@ -53,7 +82,7 @@ class BatchService:
         """Return the id of the newest batch; None if there is none.
 
         Raises:
-            APIError, LostAnswerError: it cannot be read.
+            AnthropicError, LostAnswerError: it cannot be read.
         """
 
         async def first() -> str | None:
@@ -69,40 +98,23 @@ class BatchService:
         If the answer was lost, the batch is looked for before another is created; see `find`.
 
         Raises:
-            APIError, LostAnswerError: it was not created.
+            AnthropicError, LostAnswerError: it was not created.
             AlgorithmError: it may have been created.
         """
         items: list[BatchRequest] = [{"custom_id": name, "params": request} for name, request in requests.items()]
 
         async def create() -> str:
-            batch = await self.client.messages.batches.create(requests=items)
-            return _require_batch(batch).id
+            return _require_batch(await self.client.messages.batches.create(requests=items)).id
 
-        attempt = 0
-        while True:
+        async def create_or_find() -> str:
             try:
                 return await self._call(create)
             except (APIError, LostAnswerError) as error:
-                if not is_transient(error):
-                    raise
-                await self._back_off(error, attempt)
-                if may_have_arrived(error) and (found := await self._find_lost(requests, newest_before, known)):
+                if may_have_arrived(error) and (found := await self.find(requests, newest_before, known)):
                     return found
-                attempt += 1
-                if attempt > self.options.max_retries:
-                    raise
+                raise
 
-    async def _find_lost(
-        self, custom_ids: Collection[str], newest_before: str | None, known: Collection[str]
-    ) -> str | None:
-        try:
-            return await self.find(custom_ids, newest_before, known)
-        except (APIError, LostAnswerError):
-            raise AlgorithmError(
-                "the answer of the Claude API to the request that creates a batch was lost, and whether the batch "
-                "exists cannot be read",
-                hint="Run the same command again: it looks for the batch before it creates another",
-            ) from None
+        return await self._policy()(create_or_find)
 
     async def find(self, custom_ids: Collection[str], newest_before: str | None, known: Collection[str]) -> str | None:
         """Return the id of the batch with these ids of requests; None if there is none.
@@ -116,23 +128,27 @@ class BatchService:
             known: batches that are others.
 
         Raises:
-            APIError, LostAnswerError, AlgorithmError: the batches cannot be read.
+            AlgorithmError, MissingCredentials: the batches cannot be read.
         """
 
         async def candidates() -> list[str]:
             found: list[str] = []
-            seen = 0
             async for batch in self.client.messages.batches.list(limit=_PAGE):
-                seen += 1
-                if batch.id == newest_before or seen > _MAX_LISTED:
+                if batch.id == newest_before:
                     break
-                if batch.id not in known and _count_requests(batch) == len(custom_ids):
+                if batch.id not in others and _count_requests(batch) == len(custom_ids):
                     found.append(batch.id)
             return found
 
-        for batch_id in reversed(await self._repeat(candidates)):
-            if await self.wait(batch_id) and await self._first_custom_id(batch_id) in custom_ids:
-                return batch_id
+        others = set(known)
+        with report_errors("cannot read whether a batch was created", self.options):
+            for look in range(_LOOKS):
+                if look:
+                    await asyncio.sleep(self.options.batch_poll_seconds)
+                for batch_id in reversed(await self._repeat(candidates)):
+                    if await self.wait(batch_id) and await self._first_custom_id(batch_id) in custom_ids:
+                        return batch_id
+                    others.add(batch_id)
         return None
 
     async def _first_custom_id(self, batch_id: str) -> str:
@@ -141,116 +157,100 @@ class BatchService:
                 return line.custom_id
             return ""
 
-        return await self._repeat(first)
+        return await self._read_results(first)
 
     async def wait(self, batch_id: str) -> bool:
         """Wait until a batch has ended, and return whether its results exist.
 
+        An answer that it does not exist may pass, so it is believed after several.
+
         Raises:
             AlgorithmError, MissingCredentials: its state cannot be read.
         """
+        unknown = 0
 
-        async def retrieve() -> MessageBatch:
-            return _require_batch(await self.client.messages.batches.retrieve(batch_id))
-
-        failed = 0
-        while True:
-            wait = self.options.batch_poll_seconds
+        async def retrieve() -> MessageBatch | None:
+            nonlocal unknown
             try:
-                batch = await self._call(retrieve)
+                batch = _require_batch(await self.client.messages.batches.retrieve(batch_id))
             except NotFoundError:
-                return False
-            except (APIError, LostAnswerError) as error:
-                failed += 1
-                if not is_transient(error) or failed == _MAX_FAILED_POLLS:
-                    self._fail(f"the state of the batch '{batch_id}' cannot be read", error)
-                wait = min(max(wait, retry_after(error) or 0.0), _MAX_WAIT_SECONDS)
-            else:
-                if batch.processing_status == "ended":
-                    return batch.results_url is not None
-                failed = 0
-            await asyncio.sleep(wait)
+                unknown += 1
+                if unknown == _MAX_UNKNOWN:
+                    return None
+                raise LostAnswerError("the batch does not exist") from None
+            unknown = 0
+            return batch
 
-    async def download(self, batch_id: str, read: Callable[[MessageBatchIndividualResponse], bool]) -> None:
-        """Read the results of a batch that has ended, again if they break off.
+        policy = self._policy(min_wait=self.options.batch_poll_seconds, is_endless=True)
+        with report_errors(f"cannot read the state of batch '{batch_id}'", self.options):
+            while True:
+                batch: MessageBatch | None = await policy(self._call, retrieve)
+                if batch is None or batch.processing_status == "ended":
+                    return batch is not None and batch.results_url is not None
+                await asyncio.sleep(self.options.batch_poll_seconds)
 
-        Args:
-            batch_id: the batch.
-            read: is called with each result, some of them more than once, and returns whether others are expected.
+    async def results(self, batch_id: str, custom_ids: Collection[str]) -> dict[str, Any]:
+        """Return the results of a batch that has ended by the ids of its requests; some may be missing.
+
+        Results that break off or are incomplete are read again.
 
         Raises:
             AlgorithmError, MissingCredentials: they cannot be read.
         """
-        is_complete = False
+        found: dict[str, Any] = {}
 
-        async def lines() -> None:
-            nonlocal is_complete
+        async def read() -> None:
             async for line in await self.client.messages.batches.results(batch_id):
-                is_complete = not read(line)
+                if line.custom_id in custom_ids:
+                    found.setdefault(line.custom_id, line.result)
+            if len(found) < len(custom_ids):
+                raise _IncompleteResultsError
 
-        for attempt in range(self.options.max_retries + 1):
+        with report_errors(f"cannot read the results of batch '{batch_id}'", self.options):
             try:
-                await self._call(lines, _DOWNLOAD_SECONDS)
-            except (APIError, LostAnswerError) as error:
-                if not is_complete and (not is_transient(error) or attempt == self.options.max_retries):
-                    self._fail(f"the results of the batch '{batch_id}' cannot be read", error)
-                failure: APIError | LostAnswerError | None = error
-            else:
-                failure = None
-            if is_complete or attempt == self.options.max_retries:
-                return
-            await self._back_off(failure, attempt)
+                await self._read_results(read)
+            except _IncompleteResultsError:
+                log.warning("Batch '%s' has no results for %d requests", batch_id, len(custom_ids) - len(found))
+            except (APIError, LostAnswerError):
+                if len(found) < len(custom_ids):
+                    raise
+        return found
 
-    def _fail(self, problem: str, error: APIError | LostAnswerError) -> NoReturn:
-        """Raise the error of a batch that goes on."""
-        if isinstance(error, APIStatusError) and (fatal := fatal_error(error, self.options.model)):
-            raise fatal from None
-        raise AlgorithmError(f"{problem}: {describe(error)}", hint=CONTINUE) from None
+    async def _read_results(self, read: Callable[[], Awaitable[_Answer]]) -> _Answer:
+        """Read results, which right after a batch has ended may not be there yet."""
+
+        async def read_existing() -> _Answer:
+            try:
+                return await read()
+            except NotFoundError:
+                raise LostAnswerError("they do not exist") from None
+            except AnthropicError as error:
+                if type(error) is AnthropicError:  # the SDK found no address of results
+                    raise LostAnswerError("they do not exist") from None
+                raise
+
+        policy = self._policy(min_wait=self.options.batch_poll_seconds)
+        return await policy(self._call, read_existing, _DOWNLOAD_SECONDS)
 
     async def _repeat(self, call: Callable[[], Awaitable[_Answer]]) -> _Answer:
-        attempt = 0
-        while True:
-            try:
-                return await self._call(call)
-            except (APIError, LostAnswerError) as error:
-                if not is_transient(error) or attempt == self.options.max_retries:
-                    raise
-                await self._back_off(error, attempt)
-                attempt += 1
+        return await self._policy()(self._call, call)
+
+    def _policy(self, *, min_wait: float = 0.0, is_endless: bool = False) -> AsyncRetrying:
+        max_retries = None if is_endless else self.options.max_retries
+        return retry_policy(max_retries, self.options.batch_timeout_hours * 3600, min_wait=min_wait)
 
     async def _call(self, call: Callable[[], Awaitable[_Answer]], seconds: float = 0.0) -> _Answer:
-        """Make a call in time; an answer that cannot be read is lost."""
-        try:
+        """Make a call in time."""
+        with lost_answers("about batches"):
             async with asyncio.timeout(max(seconds, self.options.timeout_seconds)):
                 return await call()
-        except TimeoutError:
-            raise LostAnswerError("the Claude API did not answer in time") from None
-        except HTTPError as error:  # in a stream, which the SDK does not wrap
-            raise LostAnswerError(f"the connection to the Claude API failed ({type(error).__name__})") from None
-        except (ValueError, AttributeError, TypeError):  # the SDK does not validate answers
-            raise LostAnswerError("the Claude API answered with something that is not about batches") from None
-        except AnthropicError as error:
-            if isinstance(error, APIError):
-                raise
-            raise LostAnswerError(str(error)) from None  # the results are gone
-
-    async def _back_off(self, error: BaseException | None, attempt: int) -> None:
-        """Wait before a call is repeated, as long as the API asks for, within limits."""
-        wanted = retry_after(error)
-        backoff = min(_FIRST_BACKOFF_SECONDS * 2**attempt, _MAX_BACKOFF_SECONDS)
-        await asyncio.sleep(backoff if wanted is None else min(wanted, _MAX_WAIT_SECONDS))
-
-
-def describe(error: APIError | LostAnswerError, request: object = ()) -> str:
-    """Return in one line why a call failed, without what was sent."""
-    return str(error) if isinstance(error, LostAnswerError) else failure_reason(error, request)
 
 
 def _require_batch(batch: MessageBatch) -> MessageBatch:
     """Return an answer that is a batch; the SDK does not validate answers."""
     batch_id: object = batch.id
     if not isinstance(batch_id, str) or batch.processing_status not in _STATUSES:
-        raise LostAnswerError("the Claude API answered with something that is not a batch")
+        raise LostAnswerError("the response of the Claude API is not a batch")
     return batch
 
 

@@ -9,8 +9,9 @@ A batch is recorded beside the cached answers, first without its id, then with i
 Errors:
 
 - No or invalid credentials, an unpaid bill, a service without batches, a batch that is refused: the run fails.
-- Rate limit, overload, 5xx, a lost or unreadable answer: repeated.
-- Not ended within `batch_timeout_hours`, or its state or results cannot be read: the run fails, and the batch goes on.
+- Rate limit, overload, 5xx, a lost or unreadable answer: repeated; while the batch is waited for, until it has ended.
+- An answer that the batch or its results do not exist: repeated, and only believed after several.
+- Not ended within `batch_timeout_hours`, or its results cannot be read: the run fails, and the batch goes on.
 - A request of the batch that expired, or failed by a transient error, is repeated, as a call.
 - One that failed by another error, or was canceled, is a failed forecast.
 - More requests than `max_calls` and `max_cost` allow: the batch has those that they do, and the other forecasts failed.
@@ -24,24 +25,21 @@ from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from anthropic import AnthropicError, APIError, APIStatusError, NotFoundError
+from anthropic import AnthropicError
 from anthropic.types import Message
 
 from retrainer.algorithms import BudgetExceeded, PendingBatch
 from retrainer.errors import AlgorithmError
 from retrainer_claude.answers import Result, cache, cached_result, failure, read_message
-from retrainer_claude.api_errors import fatal_error
-from retrainer_claude.batch_service import CONTINUE, BatchService, describe
-from retrainer_claude.preflight import unusable_credentials
+from retrainer_claude.api_errors import LostAnswerError
+from retrainer_claude.batch_service import CONTINUE, BatchService, report_errors
 from retrainer_claude.pricing import estimate_request
-from retrainer_claude.retries import LostAnswerError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 
     from anthropic import AsyncAnthropic
     from anthropic.types.message_create_params import MessageCreateParamsNonStreaming as Request
-    from anthropic.types.messages import MessageBatchIndividualResponse
 
     from retrainer.algorithms import Budget
     from retrainer_claude import ClaudeOptions
@@ -50,6 +48,7 @@ log = logging.getLogger(__name__)
 
 _TRANSIENT_ERRORS = {"api_error", "overloaded_error", "rate_limit_error", "timeout_error"}
 _TOKEN_DIGITS = 32  # of its token, in the ids of the requests of a batch
+_MIN_REQUESTS = 2  # of a batch; a single one is a call
 _LOCK_SECONDS = 1.0
 
 
@@ -61,11 +60,10 @@ class _Outcome(NamedTuple):
     is_answer: bool = False
 
 
-def log_pending(budget: Budget, requests: Iterable[str]) -> None:
-    """Log that an interrupted run leaves a batch with some of these requests."""
+def is_pending(budget: Budget, requests: Iterable[str]) -> bool:
+    """Whether a batch of this run or an earlier one has some of these requests."""
     keys = set(requests)
-    if any(keys & batch.estimates.keys() for batch in budget.answers.batches.list()):
-        log.warning("%s", CONTINUE)
+    return any(keys & batch.estimates.keys() for batch in budget.answers.batches.list())
 
 
 async def request_batches(
@@ -86,22 +84,8 @@ async def request_batches(
         async with asyncio.timeout(options.batch_timeout_hours * 3600):
             return await caller.request(requests)
     except TimeoutError:
-        problem = f"a batch has not ended within {options.batch_timeout_hours:g} hours (batch_timeout_hours)"
+        problem = f"a batch did not end within {options.batch_timeout_hours:g} hours (batch_timeout_hours)"
         raise AlgorithmError(problem, hint=CONTINUE) from None
-    except NotFoundError:
-        raise AlgorithmError(
-            "the Claude API has no Message Batches (404)",
-            hint="Check ANTHROPIC_BASE_URL if it is set, or use `batch: false`",
-        ) from None
-    except (APIError, LostAnswerError) as error:
-        if isinstance(error, APIStatusError) and (fatal := fatal_error(error, options.model)):
-            raise fatal from None
-        raise AlgorithmError(
-            f"cannot create a batch: {describe(error, list(requests.values()))}",
-            hint="Try again later, or use `batch: false`",
-        ) from None
-    except AnthropicError as error:  # the SDK could not get a token
-        raise unusable_credentials(error) from None
 
 
 @dataclass(frozen=True)
@@ -121,7 +105,11 @@ class _BatchCaller:
                 results |= await self._continue(batch.token)
         results |= {key: cached for key in requests if (cached := cached_result(self.budget, key))}
         missing = {key: request for key, request in requests.items() if key not in results}
-        return results | await self._create(missing) if len(missing) > 1 else results
+        if len(missing) < _MIN_REQUESTS:
+            return results
+        hint, sent = "Try again later, or use `batch: false`", list(missing.values())
+        with report_errors("cannot create a batch", self.options, hint=hint, sent=sent):
+            return results | await self._create(missing)
 
     async def _continue(self, token: str) -> dict[str, Result]:
         """Return the results of a batch that an earlier run has sent, once no other process waits for it."""
@@ -129,7 +117,8 @@ class _BatchCaller:
         async with self._locked(token):
             batch = batches.get(token)
             if batch is None:
-                return {}  # the process that waited for it has cached its answers
+                batches.delete(token)  # the lock; the process that waited for it has cached its answers
+                return {}
             keys = [key for key in batch.estimates if not cached_result(self.budget, key)]
             if not keys:
                 batches.delete(token)
@@ -142,7 +131,7 @@ class _BatchCaller:
                     self._settle(batch, dict.fromkeys(keys, 0.0), earlier=True)
                     return {}
                 batches.save(batch)
-            log.info("Continuing with the batch '%s' of an earlier run", batch.batch_id)
+            log.info("Resuming batch '%s' of an earlier run", batch.batch_id)
             return await self._take(batch, keys, earlier=True)
 
     async def _create(self, requests: Mapping[str, Request]) -> dict[str, Result]:
@@ -168,13 +157,13 @@ class _BatchCaller:
             sent = {custom_id: requests[key] for custom_id, key in _custom_ids(batch).items()}
             try:
                 batch = replace(batch, batch_id=await self.service.create(sent, newest, self._known_ids()))
-            except (APIError, LostAnswerError):  # it does not exist
+            except (AnthropicError, LostAnswerError):  # it does not exist
                 batches.delete(batch.token)
                 self._settle(batch, dict.fromkeys(estimates, 0.0), earlier=False)
                 raise
             batches.save(batch)
             log.info(
-                "Sent %d requests as the batch '%s'; waiting up to %g hours for its results",
+                "Sent %d requests as batch '%s'; waiting up to %g hours for its results",
                 len(estimates),
                 batch.batch_id,
                 self.options.batch_timeout_hours,
@@ -185,39 +174,37 @@ class _BatchCaller:
         """Wait until a batch has ended, return its results, without those to repeat, and forget it."""
         batch_id = str(batch.batch_id)
         if not await self.service.wait(batch_id):
+            with report_errors(f"cannot find batch '{batch_id}'", self.options):
+                await self.service.newest()  # otherwise this may be another service, by another address
             self.budget.answers.batches.delete(batch.token)
             log.warning(
-                "The batch '%s' or its results do not exist, or not for these credentials: its requests are repeated",
+                "Batch '%s' or its results not found with these credentials; sending its requests again",
                 batch_id,
             )
             return {}  # they may have been paid for, so what was reserved stays reserved
+        wanted = set(keys)
+        names = {custom_id: key for custom_id, key in _custom_ids(batch).items() if key in wanted}
+        found = await self.service.results(batch_id, names)
         results: dict[str, Result] = {}
         costs: dict[str, float] = {}  # of what is not cached
-        expected = {custom_id: key for custom_id, key in _custom_ids(batch).items() if key in set(keys)}
-
-        def read(line: MessageBatchIndividualResponse) -> bool:
-            if key := expected.pop(line.custom_id, None):
-                outcome = self._read_result(line.result)
-                cost = batch.estimates[key] if outcome.cost is None else outcome.cost
-                if outcome.result is not None:
-                    results[key] = outcome.result
-                if outcome.result is not None and outcome.is_answer:
-                    cache(self.budget, key, outcome.result)
-                    self._settle(batch, {key: cost}, earlier=earlier)
-                else:
-                    costs[key] = cost
-            return bool(expected)
-
-        await self.service.download(batch_id, read)
-        costs |= {key: batch.estimates[key] for key in expected.values()}  # lost, but perhaps paid for
+        for custom_id, key in names.items():
+            outcome = self._read_result(found.get(custom_id))
+            cost = batch.estimates[key] if outcome.cost is None else outcome.cost  # lost, but perhaps paid for
+            if outcome.result is not None:
+                results[key] = outcome.result
+            if outcome.result is not None and outcome.is_answer:
+                cache(self.budget, key, outcome.result)
+                self._settle(batch, {key: cost}, earlier=earlier)
+            else:
+                costs[key] = cost
         # What is not cached is settled when it is forgotten: after a kill in between it stays reserved, and would
         # otherwise be settled twice.
         self.budget.answers.batches.delete(batch.token)
         self._settle(batch, costs, earlier=earlier)
         answers = sum(not result.problem for result in results.values())
-        log.info("The batch '%s' has ended with %d answers to %d requests", batch_id, answers, len(keys))
+        log.info("Batch '%s' ended with %d answers to %d requests", batch_id, answers, len(keys))
         if repeated := len(keys) - len(results):
-            log.warning("%d requests of the batch expired or met a transient error, and are repeated", repeated)
+            log.warning("Repeating %d requests of the batch, which expired or failed temporarily", repeated)
         return results
 
     def _read_result(self, result: Any) -> _Outcome:

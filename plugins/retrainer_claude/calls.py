@@ -19,15 +19,14 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from anthropic import AnthropicError, APIError, APIStatusError, AsyncAnthropic
+from anthropic import AnthropicError, APIError, AsyncAnthropic
 from anthropic.types import Message
 
 from retrainer.algorithms import BudgetExceeded
 from retrainer_claude.answers import Result, cache, failure, read_message
-from retrainer_claude.api_errors import failure_reason, fatal_error
-from retrainer_claude.preflight import unusable_credentials
+from retrainer_claude.api_errors import LostAnswerError, failure_reason, lost_answers
 from retrainer_claude.pricing import estimate_request
-from retrainer_claude.retries import LostAnswerError, is_lost, retry_policy
+from retrainer_claude.retries import is_lost, retry_policy
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -85,13 +84,9 @@ class _Caller:
         try:
             async with asyncio.timeout(self.options.timeout_seconds):
                 return await retrying(attempt)
-        except APIError as error:
-            if isinstance(error, APIStatusError) and (fatal := fatal_error(error, self.options.model)):
-                raise fatal from None  # a traceback would show the request
-            problem = failure_reason(error, request)
-        except AnthropicError as error:  # no answer of the API: the SDK could not get a token
-            raise unusable_credentials(error) from None
-        except (BudgetExceeded, LostAnswerError) as error:
+        except (AnthropicError, LostAnswerError) as error:
+            problem = failure_reason(error, self.options.model, request)
+        except BudgetExceeded as error:
             problem = str(error)
         except TimeoutError:
             problem = f"no answer came within {self.options.timeout_seconds:g} seconds"
@@ -105,9 +100,10 @@ class _Caller:
         started = time.monotonic()
         cost = estimate  # unless the outcome is known; also if this task is cancelled
         try:
-            message = await self.client.messages.create(**request)
-            if not isinstance(message, Message):
-                raise LostAnswerError("the Claude API answered with something that is not a message")
+            with lost_answers("a message"):
+                message = await self.client.messages.create(**request)
+                if not isinstance(message, Message):
+                    raise LostAnswerError("the response of the Claude API is not a message")
             latency = round(time.monotonic() - started, 3)
             result = read_message(message, options, self.read_answer, latency_seconds=latency, retries=retries)
             cost = result.forecast.cost_usd
@@ -115,8 +111,6 @@ class _Caller:
             if not is_lost(error):
                 cost = 0.0
             raise
-        except ValueError:  # from the SDK's JSON decoder
-            raise LostAnswerError("the Claude API answered with something that is not JSON") from None
         finally:
             budget.settle(estimate, cost)
         cache(budget, key, result)

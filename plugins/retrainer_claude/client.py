@@ -16,7 +16,8 @@ from anthropic import AsyncAnthropic, Timeout
 
 from retrainer.errors import AlgorithmError
 from retrainer_claude.answers import Result, cached_result, combine
-from retrainer_claude.batches import log_pending, request_batches
+from retrainer_claude.batch_service import CONTINUE
+from retrainer_claude.batches import is_pending, request_batches
 from retrainer_claude.calls import make_calls
 from retrainer_claude.post_format import post_format
 from retrainer_claude.preflight import require_credentials
@@ -103,9 +104,11 @@ def _answer(
     """Return the answer to each request, by key: cached, from a batch, or by a call."""
     results = {key: result for key in requests if (result := cached_result(budget, key))}
     if results:
-        log.info("%d of %d answers were paid for by an earlier run and are reused", len(results), len(requests))
-    missing = [request for key, request in requests.items() if key not in results]
-    cost = sum(estimate_request(request, options, batch=batch).cost_usd for request in missing)
+        log.info("Reusing %d of %d answers, paid for by an earlier run", len(results), len(requests))
+    missing = {key: request for key, request in requests.items() if key not in results}
+    cost = sum(estimate_request(request, options, batch=batch).cost_usd for request in missing.values())
+    if not batch and is_pending(budget, missing):
+        log.warning("Paying again, with `batch: false`, for requests of a batch that an earlier run sent")
     if missing and options.warn_above_cost is not None and cost > options.warn_above_cost:
         log.warning("The next %d calls of '%s' may cost up to $%.4f", len(missing), options.model, cost)
     if not missing and not (batch and budget.answers.batches.list()):
@@ -124,8 +127,8 @@ def _answer(
     try:
         return _run(request_missing())
     except (KeyboardInterrupt, SystemExit):
-        if batch:
-            log_pending(budget, requests)
+        if batch and is_pending(budget, requests):
+            log.warning("%s", CONTINUE)
         raise
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from anthropic import APIConnectionError, APIError, APIResponseValidationError, APIStatusError
 from tenacity import AsyncRetrying, retry_if_exception, stop_after_attempt, stop_before_delay, wait_random_exponential
 
-from retrainer_claude.api_errors import SPEND_LIMITS
+from retrainer_claude.api_errors import SPEND_LIMITS, LostAnswerError
 
 if TYPE_CHECKING:
     from tenacity import RetryCallState
@@ -23,15 +23,23 @@ _NEVER_SENT = {"ConnectError", "ConnectTimeout"}  # errors of the HTTP library b
 _BACKOFF = wait_random_exponential(multiplier=0.5, max=8.0)  # seconds
 
 
-class LostAnswerError(Exception):
-    """An answer came that cannot be read. It may have cost money."""
+def retry_policy(max_retries: int | None, timeout_seconds: float, *, min_wait: float = 0.0) -> AsyncRetrying:
+    """Return a caller that retries transient errors, unless it would have to wait until after the timeout.
 
+    Args:
+        max_retries: how often; None for no limit but the timeout.
+        timeout_seconds: from the first attempt to the last.
+        min_wait: seconds to wait at least; otherwise what the API asks for, or an exponential backoff with jitter.
+    """
 
-def retry_policy(max_retries: int, timeout_seconds: float) -> AsyncRetrying:
-    """Return a caller that retries transient errors, unless it would have to wait until after the timeout."""
+    def wait(state: RetryCallState) -> float:
+        wanted = retry_after(state.outcome.exception() if state.outcome else None)
+        return max(min_wait, _BACKOFF(state) if wanted is None else wanted)
+
+    in_time = stop_before_delay(timeout_seconds)
     return AsyncRetrying(
-        stop=stop_after_attempt(max_retries + 1) | stop_before_delay(timeout_seconds),
-        wait=_wait,
+        stop=in_time if max_retries is None else stop_after_attempt(max_retries + 1) | in_time,
+        wait=wait,
         retry=retry_if_exception(is_transient),
         reraise=True,
     )
@@ -74,9 +82,3 @@ def retry_after(error: BaseException | None) -> float | None:
     if date := email.utils.parsedate_tz(headers.get("retry-after", "")):
         return max(email.utils.mktime_tz(date) - time.time(), 0.0)
     return None
-
-
-def _wait(state: RetryCallState) -> float:
-    """Return the seconds that the API asks to wait, or an exponential backoff with jitter."""
-    wanted = retry_after(state.outcome.exception() if state.outcome else None)
-    return _BACKOFF(state) if wanted is None else wanted

@@ -36,7 +36,7 @@ class Progress:
 
     Attributes:
         steps: that were taken.
-        held_out: the held-out loss at each evaluation, in nats a token, the first before training.
+        held_out: the held-out loss at each evaluation, in nats per token, the first before training.
         evaluations_without_gain: the last evaluations at which it had not improved.
     """
 

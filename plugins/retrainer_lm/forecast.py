@@ -55,7 +55,7 @@ def predict_texts(
             if len(forecasts) == 1:  # the first one says how long the others take
                 others = len(origins) - 1
                 seconds = forecasts[0].latency_seconds or 0.0
-                log.info("A forecast takes %.1f s: %d more take about %.0f s", seconds, others, others * seconds)
+                log.info("One forecast took %.1f s; the other %d take about %.0f s", seconds, others, others * seconds)
             started = time.perf_counter()
             context = 0 if "last_posts" in without else options.context_posts
             prompt = tokens.prompt(position, None if "moment" in without else moment, context)

@@ -63,7 +63,7 @@ def load_model(directory: Path) -> LanguageModel:
     digest = hashlib.sha256(data).hexdigest()
     if description.pop(_DIGEST, None) != digest:
         raise ArtifactError(
-            f"the adapter of this version has changed: the SHA-256 of '{_WEIGHTS}' is not the recorded one",
+            f"the adapter of this version has changed: the SHA-256 of '{_WEIGHTS}' does not match the record",
             hint="Restore the version's files from a backup, or train a new version",
         )
     return LanguageModel(description, load(data), digest)

@@ -51,8 +51,8 @@ def train_model(posts: pd.DataFrame, options: LmOptions) -> LanguageModel:
 
     The description of the model is plain data: `format`; the `base` with its identity and SHA-256; the `tokenizer`;
     `rank`; `trained_posts`; `steps`, and which of `early_stopping`, `steps` and `time` ended the training; the
-    `held_out` losses in nats a token, the first before training; `device`, `dtype` of the base model, and the versions
-    of `torch`, `transformers` and `peft`.
+    `held_out` losses in nats per token, the first before training; `device`; `dtype` of the base model; and the
+    versions of `torch`, `transformers` and `peft`.
 
     Args:
         posts: training posts in order, all with texts.
@@ -157,7 +157,7 @@ class _Training:
         return "steps"
 
     def _log_estimate(self, seconds: float) -> None:
-        log.info("Training takes %.0f more minutes at most, and less if the held-out loss stops falling", seconds / 60)
+        log.info("Training takes at most %.0f more minutes, less if the held-out loss stops falling", seconds / 60)
 
     def _evaluate_held_out(self) -> None:
         """Keep the weights if they are the best so far on the held-out posts."""

@@ -90,6 +90,14 @@ def state_at(stream: Stream, checkpoint: int) -> CheckpointState:
     return state
 
 
+def known_gaps_of(stream: Stream, checkpoint: int, first: int, last: int) -> KnownGaps:
+    """Return the known gaps that forecasts in the gaps from `first` to `last`, after a checkpoint, rest on."""
+    known, first = state_at(stream, checkpoint).known, first - GAPS_BEFORE
+    if first > known.last:  # long after the checkpoint: the gaps before it no longer matter
+        return KnownGaps.of(Segment.of(stream, checkpoint, first, last))
+    return known.extended(stream, checkpoint, last)
+
+
 def compared_checkpoints(stream: Stream, checkpoint: int) -> list[int]:
     """Return the checkpoints in force at the gaps that the state at one, not 0, rests on, besides its hazard."""
     numbers = np.arange(checkpoint - RULE_GAPS - GAPS_BEFORE, checkpoint)

@@ -1,12 +1,12 @@
 """What the posts of a stream up to one mean for forecasts after it, condensed: a state that is stored and read again.
 
-The state at the checkpoint in force and the times of the last posts, as many as later forecasts look back at. Forecasts
-with it are those from all posts, to the last digit.
+The state at the checkpoint in force, with the gaps known since, and the times of the last posts, as many as later
+forecasts look back at. Forecasts with it are those from all posts, to the last digit.
 """
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from hashlib import blake2b
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
@@ -15,7 +15,7 @@ import numpy as np
 import orjson
 
 from retrainer.algorithms import PointRule, PseudoOrigins
-from retrainer_prophet.checkpoint_state import CheckpointState, compared_checkpoints, state_at
+from retrainer_prophet.checkpoint_state import CheckpointState, known_gaps_of, state_at
 from retrainer_prophet.checkpoints import checkpoint_after
 from retrainer_prophet.features import LOOKBACK_GAPS, LOOKBACK_HOURS
 from retrainer_prophet.hazard import MAX_GAPS, Hazard
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     Arrays = dict[str, NDArray[Any]]
 
-_MAX_LATER_POSTS = 500  # which are read again for each forecast
+_MAX_LATER_POSTS = 100  # which are read again for each forecast
 
 _OF_KNOWN = ("levels", "expected", "ended", "pit", "stages")
 _OF_ORIGINS = tuple(field.name for field in fields(PseudoOrigins))
@@ -48,7 +48,7 @@ class Condensed:
         first: the number of the first post of `hours`; see `stream`.
         hours: (n,) the times of the last posts, in hours since the Monday, ascending.
         checkpoint: the one in force at the last post.
-        state: that of the checkpoint.
+        state: that of the checkpoint, with the gaps known at the last post.
         digest: of all this.
     """
 
@@ -65,8 +65,10 @@ class Condensed:
         if number < 0:
             return None
         checkpoint = int(stream.checkpoints(np.array([number]))[0])
+        known = known_gaps_of(stream, checkpoint, number, number).recent(GAPS_BEFORE)
+        state = replace(state_at(stream, checkpoint), known=known)
         first = _first_needed(stream, number, checkpoint)
-        return cls(first, stream.hours[first + stream.offset :], checkpoint, state_at(stream, checkpoint))
+        return cls(first, stream.hours[first + stream.offset :], checkpoint, state)
 
     def good_for(self, training_gaps: int) -> int:
         """Return after how many more posts they should be condensed again: at the next checkpoint at the latest."""
@@ -119,12 +121,7 @@ class Condensed:
 def _first_needed(stream: Stream, number: int, checkpoint: int) -> int:
     """Return the number of the first post whose time matters to forecasts from a post on."""
     following = checkpoint_after(checkpoint, stream.fitted.training_gaps)
-    compared = compared_checkpoints(stream, following)[0]
-    first = min(
-        number - GAPS_BEFORE - LEVEL_GAPS,
-        (compared if compared > 0 else -RULE_GAPS - GAPS_BEFORE) - LEVEL_GAPS,
-        following - MAX_GAPS,
-    )
-    index = max(first + stream.offset, 0)
+    of_next_state = following - max(MAX_GAPS, RULE_GAPS + GAPS_BEFORE + LEVEL_GAPS)
+    index = max(min(number, of_next_state) + stream.offset, 0)
     a_month_before = int(np.searchsorted(stream.hours, stream.hours[index] - LOOKBACK_HOURS - 1))
     return max(min(a_month_before, index - LOOKBACK_GAPS - 1), 0) - stream.offset

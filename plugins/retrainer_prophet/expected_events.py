@@ -16,8 +16,16 @@ if TYPE_CHECKING:
     from retrainer_prophet.time_grid import Floats
 
 BIN_GAPS = 400  # the last known gaps, which the factors rest on
+_UNIT = 2.0**-32  # of expected posts: sums of whole units are exact up to a million posts
 
-_EDGES = np.array([0, 0.02, 0.05, 0.1, 0.18, 0.29, 0.41, 0.55, 0.7, 0.87, 1.05, 1.3, 1.6, 2, 2.5, 3.2, 4.2])
+
+def in_units(expected: Floats) -> Floats:
+    """Return (n,) expected posts, rounded so that their sums are exact: the same wherever a sum begins."""
+    rounded: Floats = np.rint(expected / _UNIT) * _UNIT
+    return rounded
+
+
+_EDGES = in_units(np.array([0, 0.02, 0.05, 0.1, 0.18, 0.29, 0.41, 0.55, 0.7, 0.87, 1.05, 1.3, 1.6, 2, 2.5, 3.2, 4.2]))
 _WIDTHS = np.append(np.diff(_EDGES), np.inf)
 _PRIOR = 30.0  # weight of the factor of the bin before, in posts
 

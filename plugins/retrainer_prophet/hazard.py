@@ -78,7 +78,8 @@ class Hazard:
         A version of an earlier release knows only the first columns.
         """
         known: Floats = np.clip(features[:, : len(self.coefficients)], self.feature_min, self.feature_max)
-        log_hazard = known @ self.coefficients + self.intercepts[CELL_CLASS[cells]]
+        # Unlike a product by BLAS, the same for a row whatever the others are.
+        log_hazard = np.einsum("ij,j->i", known, self.coefficients) + self.intercepts[CELL_CLASS[cells]]
         rates: Floats = np.exp(np.clip(log_hazard, _MIN_LOG_HAZARD, _MAX_LOG_HAZARD))
         return rates
 

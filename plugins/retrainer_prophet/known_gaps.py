@@ -12,7 +12,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from retrainer.algorithms import RECALIBRATION_GAPS, PseudoOrigins, Recalibration
-from retrainer_prophet.expected_events import BIN_GAPS, bin_factors, cumulative_hazard, events_per_bin, exposure_per_bin
+from retrainer_prophet.expected_events import (
+    BIN_GAPS,
+    bin_factors,
+    cumulative_hazard,
+    events_per_bin,
+    exposure_per_bin,
+    in_units,
+)
 from retrainer_prophet.level import LEVEL_GAPS, NUM_STAGES, STAGES, stage_levels
 from retrainer_prophet.pauses import hazard_with_pauses, pause_survival
 from retrainer_prophet.time_grid import NUM_CELLS, PARTS, WIDTHS, part_edges
@@ -77,7 +84,7 @@ class Segment:
         gap = np.repeat(np.arange(count), np.diff(starts))
         rates = rates[new] * levels[gap, STAGES[rows.cells[new]]]
         # Expected posts up to each cell, over all rows; within a gap, differences.
-        sums = np.append(0.0, np.cumsum(rates * rows.exposure[new]))
+        sums = np.append(0.0, np.cumsum(in_units(rates * rows.exposure[new])))
         ended = np.zeros(count, dtype=bool)
         ended[gap[rows.ended[new]]] = True
         gaps = np.diff(stream.hours[first + stream.offset : last + stream.offset + 1])

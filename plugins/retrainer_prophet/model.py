@@ -16,7 +16,7 @@ from threadpoolctl import ThreadpoolController
 from retrainer.algorithms import LEVELS, PseudoOrigins, TimingForecasts, best_constant, hours_between, utc_times
 from retrainer.errors import ArtifactError, InsufficientData
 from retrainer_prophet import format_3
-from retrainer_prophet.checkpoint_state import state_at
+from retrainer_prophet.checkpoint_state import known_gaps_of, state_at
 from retrainer_prophet.condensed import Condensed
 from retrainer_prophet.features import LOOKBACK_GAPS, History, typical_log_gap
 from retrainer_prophet.hazard import MAX_GAPS, GapRows, RegressionData, first_fitted_gap, fit_hazard
@@ -222,11 +222,7 @@ def _known_gaps(stream: Stream, checkpoint: int, numbers: Integers) -> tuple[Kno
     if checkpoint == _IN_TRAINING:
         segment = Segment.of(stream, 0, max(int(numbers.min()) - GAPS_BEFORE, stream.first), last)
         return KnownGaps.of(segment), stream.fitted.rules
-    state = state_at(stream, checkpoint)
-    first = int(numbers.min()) - GAPS_BEFORE
-    if first > checkpoint:  # a long stream: the gaps before the checkpoint no longer matter
-        return KnownGaps.of(Segment.of(stream, checkpoint, first, last)), state.rules
-    return state.known.extended(stream, checkpoint, last), state.rules
+    return known_gaps_of(stream, checkpoint, int(numbers.min()), last), state_at(stream, checkpoint).rules
 
 
 def _distinct(times: NDArray[np.datetime64]) -> NDArray[np.datetime64]:

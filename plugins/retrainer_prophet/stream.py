@@ -163,10 +163,13 @@ class Stream:
         return self.hazards[checkpoint]
 
     def segment(self, checkpoint: int) -> Segment:
-        """Return the gaps between a checkpoint and the next; for the first, also those at the end of training."""
+        """Return the gaps between a checkpoint and the next on which the state at a later one may rest.
+
+        For the first checkpoint, these are also gaps at the end of training.
+        """
         if checkpoint not in self.segments:
-            first = checkpoint if checkpoint > 0 else max(-RULE_GAPS - GAPS_BEFORE, self.first)
             last = checkpoint_after(checkpoint, self.fitted.training_gaps)
+            first = max(last - RULE_GAPS - GAPS_BEFORE, checkpoint if checkpoint > 0 else self.first)
             self.segments[checkpoint] = Segment.of(self, checkpoint, first, last)
         return self.segments[checkpoint]
 

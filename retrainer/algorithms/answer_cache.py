@@ -33,6 +33,7 @@ class AnswerCache:
         """Use a folder, created with the first answer; with None nothing is cached."""
         self.batches = PendingBatches(folder)
         self._folder = folder
+        self._asked: set[str] = set()
         self._used: set[Path] = set()
         self._counts: Counter[str] = Counter()
 
@@ -47,7 +48,9 @@ class AnswerCache:
         """
         digest = sha256(json.dumps(request, sort_keys=True, ensure_ascii=True).encode("ascii")).hexdigest()
         self._counts[digest] += 1
-        return f"{digest}-{self._counts[digest]}"
+        key = f"{digest}-{self._counts[digest]}"
+        self._asked.add(key)
+        return key
 
     def get(self, key: str) -> dict[str, Any] | None:
         """Return a cached answer; None if there is none."""
@@ -59,7 +62,7 @@ class AnswerCache:
                 answer: dict[str, Any] = json.load(file)
         except (OSError, ValueError):
             return None
-        self._used.add(path)
+        self._mark(key, path)
         return answer
 
     def put(self, key: str, answer: dict[str, Any]) -> None:
@@ -73,7 +76,12 @@ class AnswerCache:
         except OSError as error:
             log.warning("Cannot cache an answer in '%s': %s", self._folder, error.strerror)
             return
-        self._used.add(path)
+        self._mark(key, path)
+
+    def _mark(self, key: str, path: Path) -> None:
+        """Remember an answer as used, unless it is to a request of another run, which came in the same batch."""
+        if key in self._asked:
+            self._used.add(path)
 
     def keep_used(self) -> None:
         """Do not delete the answers that were used so far: the work that they are for will be continued."""

@@ -94,6 +94,9 @@ class ContextPart:
     label: str
 
 
+ALL_PARTS = ContextPart("all", "all of these")  # not the name of a part
+
+
 @dataclass(frozen=True)
 class CostEstimate:
     """An upper bound on the cost of some forecasts.

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import inspect
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, NoReturn, Protocol
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
@@ -21,6 +20,13 @@ from retrainer.algorithms.events import (
     create_plugin_manager,
     installed_observers,
     register_plugin,
+)
+from retrainer.algorithms.hook_results import (
+    check_context_parts,
+    check_description,
+    check_importances,
+    check_metrics,
+    json_difference,
 )
 from retrainer.algorithms.hookspecs import (
     OPTIONAL_RESULTS,
@@ -32,7 +38,6 @@ from retrainer.algorithms.hookspecs import (
 )
 from retrainer.config import explain_options_error, merge
 from retrainer.entry_points import (
-    ALGORITHM_NAME,
     ALGORITHMS,
     describe_error,
     find_entry_points,
@@ -43,7 +48,7 @@ from retrainer.errors import AlgorithmError, ConfigError, RetrainerError, Unknow
 from retrainer.files import private_folder
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     import numpy as np
@@ -55,6 +60,8 @@ if TYPE_CHECKING:
     from retrainer.model_types import ModelTypeName
     from retrainer.model_types.base import Origins
     from retrainer.model_types.likelihood import Likelihoods
+
+Result = TypeVar("Result")
 
 MODEL_FILE = "model.json"
 MANIFEST_FILE = "manifest.json"  # written by the registry beside the model's files
@@ -78,6 +85,11 @@ def list_algorithms() -> list[PluginStatus]:
         else:
             statuses.append(PluginStatus(name, distribution, version, loaded.hook_names, loaded.description))
     return statuses
+
+
+def algorithms_with(hook: str) -> str:
+    """Return the names of the installed algorithms that implement a hook, for a message."""
+    return ", ".join(plugin.name for plugin in list_algorithms() if hook in plugin.hooks)
 
 
 def load_algorithm(name: str, model_type: ModelTypeName | None = None) -> LoadedAlgorithm:
@@ -154,14 +166,14 @@ class LoadedAlgorithm:
         if "context_parts" in hooks and not loaded._accepts("predict", "without"):
             raise AlgorithmError(
                 f"the plugin '{name}' implements context_parts, but its predict has no argument 'without'",
-                hint="Let predict leave out the parts that 'without' names",
+                hint="Add the argument 'without' to predict, and leave out the parts that it names",
             )
         description = loaded._call("algorithm")
-        _check_description(description, name)
+        check_description(description, name)
         if "condense" in hooks and not (description.state_format and loaded._accepts("predict", "state")):
             raise AlgorithmError(
-                f"the plugin '{name}' implements condense, but has no state_format, or its predict no argument 'state'",
-                hint="Give its Algorithm a state_format, and let predict take the state",
+                f"the plugin '{name}' implements condense, but lacks a state_format or the argument 'state' of predict",
+                hint="Set state_format in its Algorithm, and add the argument 'state' to predict",
             )
         return replace(loaded, description=description)
 
@@ -274,10 +286,7 @@ class LoadedAlgorithm:
             without=without,
             state=state,
         )
-        try:
-            return get_model_type(model_type).validate(forecasts, len(origins))
-        except (ValueError, TypeError) as error:
-            self._fail("predict", f"returned {error}", error)
+        return self._checked("predict", lambda: get_model_type(model_type).validate(forecasts, len(origins)))
 
     def simulate(
         self,
@@ -300,10 +309,9 @@ class LoadedAlgorithm:
         from retrainer.model_types.timing import validate_simulation  # noqa: PLC0415  numpy is slow to import
 
         if "simulate" not in self.hook_names:
-            able = ", ".join(plugin.name for plugin in list_algorithms() if "simulate" in plugin.hooks)
             raise UsageError(
                 f"the algorithm '{self.name}' forecasts the next post only",
-                hint=f"These forecast later ones too: {able}",
+                hint=f"These forecast later ones too: {algorithms_with('simulate')}",
             )
         hours = self._call(
             "simulate",
@@ -317,10 +325,7 @@ class LoadedAlgorithm:
             seed=seed,
             state=state,
         )
-        try:
-            return validate_simulation(hours, horizon_hours, max_posts, paths)
-        except (ValueError, TypeError) as error:
-            self._fail("simulate", f"returned {error}", error)
+        return self._checked("simulate", lambda: validate_simulation(hours, horizon_hours, max_posts, paths))
 
     def condense(
         self, model: Any, posts: pd.DataFrame, config: BaseModel, model_type: ModelTypeName, state: bytes | None = None
@@ -347,22 +352,12 @@ class LoadedAlgorithm:
         answer = self._call(
             "likelihood", model=model, posts=posts.copy(), origins=origins.copy(), texts=list(texts), config=config
         )
-        try:
-            return validate_likelihoods(answer, len(origins))
-        except (ValueError, TypeError) as error:
-            self._fail("likelihood", f"returned {error}", error)
+        return self._checked("likelihood", lambda: validate_likelihoods(answer, len(origins)))
 
     def score(self, forecasts: Any, targets: Any, model_type: ModelTypeName) -> dict[str, float]:
         """Return the plugin's own metrics; empty if it has none."""
         own = self._call("score", forecasts=forecasts, targets=targets, model_type=model_type)
-        try:
-            metrics = {str(key): float(value) for key, value in (own or {}).items()}
-        except (ValueError, TypeError, AttributeError) as error:
-            self._fail("score", f"returned '{str(own)[:40]}' instead of a mapping of names to numbers", error)
-        for key, value in metrics.items():
-            if not math.isfinite(value):
-                self._fail("score", f"returned {value} for '{key}'")
-        return metrics
+        return self._checked("score", lambda: check_metrics(own or {}))
 
     def estimate(
         self,
@@ -394,27 +389,14 @@ class LoadedAlgorithm:
         if "explain" not in self.hook_names:
             return []
         importances = self._call("explain", model=model, config=config, model_type=model_type)
-        if not isinstance(importances, list | tuple):
-            self._fail("explain", f"returned a {type(importances).__name__} instead of a list of Importance")
-        try:
-            return [_check_importance(importance) for importance in importances]
-        except (ValueError, TypeError) as error:
-            self._fail("explain", f"returned {error}", error)
+        return self._checked("explain", lambda: check_importances(importances))
 
     def context_parts(self, model: Any, config: BaseModel, model_type: ModelTypeName) -> list[ContextPart]:
         """Return the parts of the context that `predict` can leave out; empty if it cannot leave out any."""
         if "context_parts" not in self.hook_names:
             return []
         parts = self._call("context_parts", model=model, config=config, model_type=model_type)
-        if not isinstance(parts, list | tuple):
-            self._fail("context_parts", f"returned a {type(parts).__name__} instead of a list of ContextPart")
-        try:
-            checked = [_check_part(part) for part in parts]
-        except (ValueError, TypeError) as error:
-            self._fail("context_parts", f"returned {error}", error)
-        if len({part.name for part in checked}) < len(checked):
-            self._fail("context_parts", "returned two parts of the same name")
-        return checked
+        return self._checked("context_parts", lambda: check_context_parts(parts))
 
     def search_space(self, trial: BaseTrial, config: BaseModel, model_type: ModelTypeName) -> BaseModel:
         """Return the options that the plugin takes from an Optuna trial, over the configured ones.
@@ -446,7 +428,7 @@ class LoadedAlgorithm:
             except (TypeError, ValueError) as error:
                 problem = f"returned a model that JSON cannot hold ({error}). Return plain data, or add save and load"
                 self._fail("train", problem, error)
-            difference = _json_difference(model, json.loads(text))
+            difference = json_difference(model, json.loads(text))
             if difference is not None:
                 self._fail("train", f"returned a model that JSON would change: {difference}")
             (directory / MODEL_FILE).write_text(text, encoding="utf-8")
@@ -495,6 +477,13 @@ class LoadedAlgorithm:
             self._fail(hook, "returned None")
         return result
 
+    def _checked(self, hook: str, check: Callable[[], Result]) -> Result:
+        """Return what a check of a hook's result returns; a TypeError or ValueError says what the hook returned."""
+        try:
+            return check()
+        except (ValueError, TypeError) as error:
+            self._fail(hook, f"returned {error}", error)
+
     def _fail(self, hook: str, problem: str, cause: BaseException | None = None) -> NoReturn:
         """Report what a hook returned, and where the hook is."""
         codes = (
@@ -504,79 +493,3 @@ class LoadedAlgorithm:
         )
         place = next((f" ({code.co_filename}:{code.co_firstlineno})" for code in codes), "")
         raise AlgorithmError(f"the plugin '{self.name}': its hook {hook} {problem}{place}") from cause
-
-
-def _check_description(description: Any, name: str) -> None:
-    if not isinstance(description, Algorithm):
-        raise AlgorithmError(
-            f"the plugin '{name}': its hook algorithm returned {description!r} instead of an Algorithm"
-        )
-    if description.name != name or not ALGORITHM_NAME.fullmatch(name):
-        raise AlgorithmError(
-            f"the plugin registered as '{name}' calls itself '{description.name}'",
-            hint="Both must be the same: lower-case letters, digits and underscores",
-        )
-    if not description.model_types or set(description.model_types) - {"timing", "content"}:
-        raise AlgorithmError(
-            f"the plugin '{name}' has invalid model types {description.model_types!r} (choose 'timing', 'content')"
-        )
-    config: Any = description.config
-    if not (
-        isinstance(config, type) and issubclass(config, BaseModel) and config.model_config.get("extra") == "forbid"
-    ):
-        raise AlgorithmError(f"the plugin '{name}': its config is not a pydantic class with extra='forbid'")
-
-
-def _check_importance(importance: Any) -> Importance:
-    """Return an importance whose value is a plain number.
-
-    Raises:
-        TypeError, ValueError: it cannot be shown.
-    """
-    if not isinstance(importance, Importance):
-        raise TypeError(f"a {type(importance).__name__} instead of an Importance")
-    if not str(importance.label).strip():
-        raise ValueError("an importance without a label")
-    for name in ("label", "unit", "note"):
-        text: Any = getattr(importance, name)
-        if not isinstance(text, str):
-            raise TypeError(f"an importance whose {name} is '{text}' instead of a string")
-    value = float(importance.value)
-    if not math.isfinite(value):
-        raise ValueError(f"{value} for '{importance.label}' instead of a finite number")
-    return Importance(importance.label, value, importance.unit, importance.note)
-
-
-def _check_part(part: Any) -> ContextPart:
-    """Return a part of the context that can be named and shown.
-
-    Raises:
-        TypeError, ValueError: it cannot.
-    """
-    if not isinstance(part, ContextPart):
-        raise TypeError(f"a {type(part).__name__} instead of a ContextPart")
-    if not ALGORITHM_NAME.fullmatch(part.name):
-        raise ValueError(f"a part with the name {part.name!r}: use lower-case letters, digits and underscores")
-    if not part.label.strip():
-        raise ValueError(f"the part '{part.name}' without a label")
-    return part
-
-
-def _json_difference(original: Any, restored: Any, path: str = "model") -> str | None:
-    """Describe the first part of a model that JSON changes; None if there is none. Tuples may become lists."""
-    if original == restored:
-        return None
-    if isinstance(original, dict) and isinstance(restored, dict):
-        for key in original:
-            if not isinstance(key, str):
-                return f"the key {key!r} of {path} comes back as a string. Use string keys, or add save and load"
-        pairs = ((value, restored[key], f"{path}[{key!r}]") for key, value in original.items())
-    elif type(original) in {list, tuple} and isinstance(restored, list):
-        pairs = (
-            (item, other, f"{path}[{index}]")
-            for index, (item, other) in enumerate(zip(original, restored, strict=True))
-        )
-    else:
-        was, now = type(original).__name__, type(restored).__name__
-        return f"{path}, a {was}, comes back as a {now}. Return plain data, or add save and load"
-    return next(filter(None, (_json_difference(*pair) for pair in pairs)), None)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import logging
 import secrets
+from collections.abc import Mapping  # noqa: TC003  pydantic reads it
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -17,7 +18,6 @@ from typing import TYPE_CHECKING, Any
 from retrainer.files import exclusive_lock, open_regular, write_atomically
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from pathlib import Path
 
 log = logging.getLogger(__name__)
@@ -101,10 +101,15 @@ class PendingBatches:
 
 
 def _read(path: Path) -> PendingBatch | None:
-    """Return the batch of a record; None if there is none, or if it was written by another release."""
+    """Return the batch of a record; None if there is none, or, with a warning, if it cannot be read."""
+    from pydantic import TypeAdapter  # noqa: PLC0415  slow to import, and rarely needed
+
     try:
         with open_regular(path) as file:
-            document = json.load(file)
-        return PendingBatch(**{**document, "reserved_in": tuple(document["reserved_in"])})
-    except (OSError, ValueError, TypeError, KeyError):
+            return TypeAdapter(PendingBatch).validate_json(file.read())
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is damaged, or of another release"
+        log.warning("Cannot read the record of a batch '%s', whose requests may be paid for again: %s", path, reason)
         return None

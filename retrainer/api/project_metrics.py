@@ -210,9 +210,7 @@ def _add_live(gauges: _Gauges, found: LiveSummary, key: ModelKey, label: Mapping
     gauges.add("ab_test_running", "Whether an A/B test is running.", is_tested, **labels)
 
 
-_STREAMS_WORSE = (
-    "Streams whose production version is worse on live posts than the naive forecast or the version before (E of 100)."
-)
+_STREAMS_WORSE = "Streams whose production version is worse on live posts than the naive or previous one (E of 100)."
 _SCORES = {  # by their names in an evaluation
     "overall_score": ("production_score", "Score of the production version in its latest evaluation."),
     "skill": (

@@ -10,7 +10,7 @@ import typer
 
 from retrainer import console
 from retrainer.cli.context import open_project
-from retrainer.cli.options import AsJson, VersionArgument, VersionStreamOption
+from retrainer.cli.options import AsJson, MaxCostOption, VersionArgument, VersionStreamOption
 from retrainer.cli.plot import check_plot, plot_option, write_plot
 from retrainer.pipeline import explaining, loading
 from retrainer.render import documents, explanations
@@ -27,24 +27,22 @@ def explain(
     version: VersionArgument,
     *,
     stream: VersionStreamOption = None,
-    max_cost: Annotated[
-        float | None,
-        typer.Option(
-            metavar="DOLLARS", min=0, help="The maximum total cost of paid forecasts; required if there are any."
-        ),
-    ] = None,
+    max_cost: MaxCostOption = None,
     posts: Annotated[
         int | None,
         typer.Option(
-            metavar="N", min=1, max=10_000, help="The posts to forecast. By default, 100 for timing, 20 for content."
+            metavar="N",
+            min=1,
+            max=10_000,
+            help="The number of posts to forecast. By default, 100 for timing and 20 for content.",
         ),
     ] = None,
-    plot: Annotated[Path | None, plot_option("what the parts are worth, and the feature importance")] = None,
+    plot: Annotated[Path | None, plot_option("what each part is worth, and the feature importance")] = None,
     as_json: AsJson = False,
 ) -> int:
     """Measure what the forecasts of a version depend on.
 
-    Content is forecast again without each part of what the model sees, and timing with each input taken from another
+    Content forecasts are repeated without each part of the context, timing forecasts with each input taken from another
     forecast. `show` shows the latest result.
 
     Example: retrainer explain content@production --max-cost 0.10

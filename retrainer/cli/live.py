@@ -44,7 +44,7 @@ def live(
     """Show how production does on the posts since its promotion.
 
     It scores the new posts, decides a running A/B test if its evidence is enough, and says whether the production
-    version is fine, worse than the naive forecast, or worse than the version before. However often you look,
+    version is fine, worse than the naive forecast, or worse than the previous version. However often you look,
     each verdict is wrong with a probability of at most 5%. With several streams, it shows a verdict for each.
 
     Example: retrainer live timing --plot live.svg

@@ -122,6 +122,10 @@ TypeOption = Annotated[
         help="Only timing or only content.",
     ),
 ]
+MaxCostOption = Annotated[
+    float | None,
+    typer.Option(metavar="DOLLARS", min=0, help="The maximum total cost of paid forecasts; required if there are any."),
+]
 VersionArgument = Annotated[
     str,
     typer.Argument(

@@ -12,7 +12,7 @@ import typer
 from retrainer import console
 from retrainer.cli.completion import complete_algorithms, complete_studies, complete_types
 from retrainer.cli.context import open_project
-from retrainer.cli.options import AsJson, StreamOption, choice, parse_duration
+from retrainer.cli.options import AsJson, MaxCostOption, StreamOption, choice, parse_duration
 from retrainer.cli.plot import check_plot, plot_option, write_plot
 from retrainer.cli.workers import AddressOption, BackendOption, SchedulerOption, WorkerOptions
 from retrainer.errors import RetrainerError, UsageError
@@ -82,12 +82,7 @@ def tune(
     backend: BackendOption = None,
     scheduler: SchedulerOption = None,
     address: AddressOption = None,
-    max_cost: Annotated[
-        float | None,
-        typer.Option(
-            metavar="DOLLARS", min=0, help="The maximum total cost of paid forecasts; required if there are any."
-        ),
-    ] = None,
+    max_cost: MaxCostOption = None,
     cost_objective: Annotated[
         bool, typer.Option("--cost-objective", help="Also minimize the cost of the forecasts.")
     ] = False,

@@ -1,7 +1,7 @@
 """What the parts of the context are worth to content forecasts: each is left out in turn, and all of them together.
 
-A part that others can stand in for is worth little alone: the examples, say, where the last posts show the same. What
-they are worth together says whether there is anything to find.
+A part that others can replace is worth little alone, such as the examples if the last posts show the same. What all are
+worth together shows whether the forecasts depend on any.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any
 
-from retrainer.algorithms.hookspecs import ContextPart, CostEstimate
+from retrainer.algorithms.hookspecs import ALL_PARTS, ContextPart, CostEstimate
 from retrainer.errors import AlgorithmError, CostLimitReached, RetrainerError
 from retrainer.evaluation.evaluate import MIN_SCORED_SHARE
 from retrainer.evaluation.explanation import Explanation, PartWorth, contributions, measure_worth, metrics_of
@@ -27,8 +27,6 @@ if TYPE_CHECKING:
     from retrainer.evaluation.windows import Window
 
 log = logging.getLogger(__name__)
-
-ALL_PARTS = ContextPart("all", "all of these")
 
 
 def variants(parts: Sequence[ContextPart]) -> list[tuple[ContextPart, frozenset[str]]]:
@@ -64,13 +62,13 @@ def leave_out_parts(
         budget: of paid calls.
 
     Raises:
-        CostLimitReached: the budget does not suffice for the forecasts with everything.
+        CostLimitReached: the budget does not suffice for the forecasts with the full context.
         AlgorithmError: these failed, or too few can be scored.
     """
     model_type = get_model_type(model.model_type)
     origins = window.origins_for(model.model_type, posts)
     targets = model_type.targets(posts, origins, window.rows)
-    log.info("Forecasting %d posts with everything", len(origins))
+    log.info("Forecasting %d posts with the full context", len(origins))
     try:
         full = model.predict(posts, origins, budget)
     except RetrainerError as error:
@@ -129,5 +127,5 @@ def _refusal(budget: Budget) -> str:
 def _nothing_measured(budget: Budget) -> CostLimitReached:
     return CostLimitReached(
         f"nothing was measured: {budget.exceeded}",
-        hint="Allow a higher cost; answers that were paid for are kept for the next time",
+        hint="Raise --max-cost; the answers paid for so far are stored and used next time",
     )

@@ -1,8 +1,8 @@
-"""What forecasts depend on: how much worse they are without a part of what they are made from.
+"""What forecasts depend on: how much worse they are without one of their inputs.
 
 Content forecasts are made again without a part of their context (`ablation`), timing forecasts with an input permuted
-(`permutation`). Both are scored on the same posts as the forecasts with everything, and the difference is resampled
-over the posts, for both together (see `bootstrap`).
+(`permutation`). Both are scored on the same posts as the full forecasts, and the difference is resampled over the
+posts, for both together (see `bootstrap`).
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Worth(NamedTuple):
     """What a part is worth by a metric: how much better the forecasts are with it than without.
 
     Attributes:
-        value: in the unit of the metric; positive if they are better with it, also by the CRPS, of
+        value: in the unit of the metric; positive if they are better with it, for the CRPS too, of
             which less is better.
         interval: of 95%; None for fewer than two posts.
     """
@@ -67,7 +67,7 @@ class Explanation:
     Attributes:
         method: whether the parts were left out or permuted.
         window: the posts, as it is recorded.
-        num_predictions: the number of posts that were forecast with everything, and can be scored.
+        num_predictions: the number of posts whose full forecasts can be scored.
         metrics: of these forecasts: those by which the parts are measured.
         parts: in the order of the plugin.
         seed: of the permutations; None without any.
@@ -128,7 +128,7 @@ def measure_worth(full: Mapping[str, Contributions], without: Mapping[str, Contr
     """Return what a part is worth by each metric.
 
     Args:
-        full: of the forecasts with everything.
+        full: of the full forecasts.
         without: of those without the part, on the same posts.
     """
     return {

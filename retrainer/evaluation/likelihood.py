@@ -1,4 +1,4 @@
-"""Asks a content model how likely it thought the actual posts."""
+"""Add the likelihood of the actual posts to the forecasts of a content model."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def _check_lookahead(
     likelihoods: Likelihoods,
     chosen: NDArray[np.bool_],
 ) -> None:
-    """Ask again for the chosen texts, all from one origin, without any later post. The answers must be the same."""
+    """Check that the likelihoods of the chosen texts, all from one origin, stay the same without later posts."""
     rows = np.flatnonzero(chosen)
     known = posts.iloc[: origin.position[0] + 1]
     again = model.likelihood(known, origin[np.zeros(len(rows), dtype=np.int64)], [texts[row] for row in rows])

@@ -4,16 +4,17 @@ The fitted model stays as it is; what it is asked changes. The inputs are those 
 `predict`: the posts known at the origin, and the origin. For a random permutation of the n origins, origin i takes one
 input from origin j = π(i), and its actual wait stays:
 
-- the hour of the day: all times that it knows, and its own, are moved by the difference of the two hours (UTC), at most
-  12 hours either way. Every wait stays as it is; only the clock is another.
+- the hour of the day: the last posts and the origin are moved by the difference of the two hours (UTC), at most 12
+  hours either way. Their waits stay as they are; only the clock is another.
 - the day of the week: likewise, by whole days, at most 3 either way.
-- the last wait: the one before the last post is that of j. The last post stays in place; earlier posts move.
+- the last wait: the one before the last post is that of j. The last post stays in place; those before it move.
 - the waits before it: likewise with the 2nd to the 20th wait before the last post.
 
-The importance is the loss with the input permuted, averaged over the permutations, minus the loss without.
+Only the last 50 posts move. The posts before them stay as they are: what an algorithm learns from them at each forecast
+is not permuted, and what it computed for one forecast it can use for others.
 
-An algorithm that learns the hours of the day again from the posts at each forecast has them moved as well: 0 is then
-right for the clock, whatever the hours are worth to it.
+The importance is the loss with the input permuted, minus the loss without. There is one permutation of each input: a
+further post says more than the same one again.
 
 Source: Breiman 2001, "Random forests", section 10; for any model, Fisher, Rudin and Dominici 2019, "All models are
 wrong, but many are useful".
@@ -22,49 +23,43 @@ wrong, but many are useful".
 from __future__ import annotations
 
 import logging
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from retrainer.algorithms.hookspecs import ContextPart
-from retrainer.evaluation.explanation import (
-    Contributions,
-    Explanation,
-    PartWorth,
-    contributions,
-    measure_worth,
-    metrics_of,
-)
+from retrainer.evaluation.explanation import Explanation, PartWorth, contributions, measure_worth, metrics_of
 from retrainer.model_types import get_model_type
 from retrainer.model_types.base import Origins, utc_times
+from retrainer.model_types.timing import TimingForecasts
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-
     from numpy.typing import NDArray
 
+    from retrainer.algorithms.budget import Budget
     from retrainer.algorithms.model import TrainedModel
     from retrainer.evaluation.windows import Window
 
-    Integers = NDArray[np.int64]
+    Times = NDArray[np.datetime64]
 
 log = logging.getLogger(__name__)
 
-REPEATS = 3
 SEED = 0
-_HOUR, _DAY = np.timedelta64(1, "h"), np.timedelta64(1, "D")
+_EPOCH = np.datetime64("1970-01-01", "us")
+MOVED_POSTS = 50
 HOUR = ContextPart("hour", "the hour of the day")
 WEEKDAY = ContextPart("weekday", "the day of the week")
 LAST_WAIT = ContextPart("last_wait", "the last wait")
 EARLIER_WAITS = ContextPart("earlier_waits", "the waits before it")
+_HOUR, _DAY = np.timedelta64(1, "h"), np.timedelta64(1, "D")
 _CLOCK = {HOUR: (_HOUR, 24), WEEKDAY: (_DAY, 7)}  # the unit, and after how many of them it repeats
 _WAITS = {LAST_WAIT: slice(0, 1), EARLIER_WAITS: slice(1, 20)}  # counted back from the last post
+INPUTS = (*_CLOCK, *_WAITS)
 
 
 def permute_inputs(
-    model: TrainedModel, posts: pd.DataFrame, window: Window, *, repeats: int = REPEATS, seed: int = SEED
+    model: TrainedModel, posts: pd.DataFrame, window: Window, budget: Budget | None = None, *, seed: int = SEED
 ) -> Explanation:
     """Measure the permutation importance of each input of a timing model.
 
@@ -72,113 +67,79 @@ def permute_inputs(
         model: the model.
         posts: all posts in order.
         window: what to forecast, each from right after the post before it.
-        repeats: the number of permutations of each input.
+        budget: of paid calls; None for one of its own.
         seed: of the permutations.
 
     Raises:
         AlgorithmError: a forecast failed.
     """
-    permuted = _Permuted(model, posts, window)
-    count = len(window.origins)
+    origins = window.origins_for(model.model_type, posts)
+    targets = get_model_type(model.model_type).targets(posts, origins, window.rows)
+    count = len(origins)
+    log.info("Forecasting %d posts with all inputs", count)
+    forecasts = model.predict(posts.iloc[: int(origins.position.max()) + 1], origins, budget)
+    full = contributions(model.model_type, forecasts, targets)
+    known = [_Known(posts, int(position)) for position in origins.position]
     random = np.random.default_rng(seed)
     parts = []
-    for part in (*_CLOCK, *_WAITS):
-        log.info("Forecasting with %s of other posts", part.label)
-        donors = np.array([random.permutation(count) for _ in range(repeats)])
-        without = permuted.contributions(part, donors)
-        parts.append(PartWorth(part.name, part.label, count, measure_worth(permuted.full, without)))
+    for part in INPUTS:
+        log.info("Permuting %s", part.label)
+        rows = zip(known, random.permutation(count).tolist(), strict=True)
+        permuted = [model.predict(*one.permuted(part, known[donor]), budget) for one, donor in rows]
+        changed = contributions(model.model_type, _joined(permuted), targets)
+        parts.append(PartWorth(part.name, part.label, count, measure_worth(full, changed)))
     return Explanation(
         method="permuted",
         window=window.document(),
         num_predictions=count,
-        metrics=metrics_of(permuted.full),
+        metrics=metrics_of(full),
         parts=parts,
         seed=seed,
     )
 
 
-class _Permuted:
-    """The forecasts of a model from n origins with an input of another one.
+class _Query(NamedTuple):
+    """What a model is asked.
 
     Attributes:
-        full: the contributions of the forecasts with their own inputs.
+        posts: those known.
+        origin: one.
     """
 
-    def __init__(self, model: TrainedModel, posts: pd.DataFrame, window: Window) -> None:
-        self._model = model
-        self._posts = posts.iloc[: int(window.origins.position.max()) + 1]
-        self._times = utc_times(self._posts)
-        self._origins = window.origins_for(model.model_type, posts)
-        self._targets = get_model_type(model.model_type).targets(posts, self._origins, window.rows)
-        self.full = self._score(self._posts, self._origins, np.arange(len(self._origins)))
-
-    def contributions(self, part: ContextPart, donors: Integers) -> dict[str, Contributions]:
-        """Return the mean contributions over the permutations.
-
-        Args:
-            part: the input.
-            donors: (r, n) of which origin each takes the input.
-        """
-        pairs = {(i, int(j)) for permutation in donors for i, j in enumerate(permutation)}
-        scored = dict(self._move_clock(pairs, *_CLOCK[part]) if part in _CLOCK else self._swap_waits(pairs, part))
-        return {
-            name: Contributions(
-                np.mean(
-                    [[scored[i, int(j)][name] for i, j in enumerate(permutation)] for permutation in donors], axis=0
-                ),
-                one.overall,
-            )
-            for name, one in self.full.items()
-        }
-
-    def _move_clock(
-        self, pairs: set[tuple[int, int]], unit: np.timedelta64, cycle: int
-    ) -> Iterable[tuple[tuple[int, int], Mapping[str, Any]]]:
-        """Yield the figures of each pair by metric. Pairs that are moved equally far are forecast together."""
-        clock = self._origins.time.astype(f"datetime64[{np.datetime_data(unit)[0]}]").astype(np.int64)
-        by_move: dict[int, list[tuple[int, int]]] = {}
-        for i, j in sorted(pairs):
-            move = (int(clock[j] - clock[i]) + cycle // 2) % cycle - cycle // 2
-            by_move.setdefault(move, []).append((i, j))
-        for move, moved in by_move.items():
-            rows = np.array(sorted({i for i, _ in moved}))
-            shift = (move * unit).astype("timedelta64[us]")
-            posts = self._posts.assign(created_at=self._posts["created_at"] + pd.Timedelta(shift))
-            origins = replace(self._origins[rows], time=self._origins.time[rows] + shift)
-            scored = self._score(posts, origins, rows) if move else self._own(rows)
-            place = {int(row): number for number, row in enumerate(rows)}
-            for i, j in moved:
-                yield (i, j), {name: one.figures[place[i]] for name, one in scored.items()}
-
-    def _swap_waits(
-        self, pairs: set[tuple[int, int]], part: ContextPart
-    ) -> Iterable[tuple[tuple[int, int], Mapping[str, Any]]]:
-        """Yield the figures of each pair by metric."""
-        for i, j in sorted(pairs):
-            rows = np.array([i])
-            if i == j:
-                scored = self._own(rows)
-            else:
-                position = int(self._origins.position[i])
-                times = swap_waits(self._times[: position + 1], self._known(j), _WAITS[part])
-                known = self._posts.iloc[: position + 1].assign(created_at=pd.DatetimeIndex(times).tz_localize("UTC"))
-                scored = self._score(known, self._origins[rows], rows)
-            yield (i, j), {name: one.figures[0] for name, one in scored.items()}
-
-    def _known(self, row: int) -> NDArray[np.datetime64]:
-        return self._times[: int(self._origins.position[row]) + 1]
-
-    def _own(self, rows: Integers) -> dict[str, Contributions]:
-        return {name: Contributions(one.figures[rows], one.overall) for name, one in self.full.items()}
-
-    def _score(self, posts: pd.DataFrame, origins: Origins, rows: Integers) -> dict[str, Contributions]:
-        forecasts = self._model.predict(posts, origins)
-        keep = np.isin(np.arange(len(self._origins)), rows)
-        targets = type(self._targets)(self._targets.wait_hours[keep])
-        return contributions(self._model.model_type, forecasts, targets)
+    posts: pd.DataFrame
+    origin: Origins
 
 
-def swap_waits(times: NDArray[np.datetime64], others: NDArray[np.datetime64], which: slice) -> NDArray[np.datetime64]:
+class _Known:
+    """What is known right after a post."""
+
+    def __init__(self, posts: pd.DataFrame, position: int) -> None:
+        self._posts = posts.iloc[: position + 1]
+        self._times = utc_times(posts)[: position + 1]
+
+    def permuted(self, part: ContextPart, donor: _Known) -> _Query:
+        """Return the query with an input of another one."""
+        last = self._times[-MOVED_POSTS - 1 :]
+        if part in _CLOCK:
+            moved = last + _difference(last[-1], donor._times[-1], *_CLOCK[part])
+        else:
+            moved = swap_waits(last, donor._times[-MOVED_POSTS - 1 :], _WAITS[part])
+        return self._with_last_posts_at(moved)
+
+    def _with_last_posts_at(self, moved: Times) -> _Query:
+        """Return the query whose last posts have other times, after the posts that there were before the first."""
+        kept = int(np.searchsorted(self._times, moved[0]))  # none later than the origin, however far they are moved
+        ids = self._posts["post_id"]
+        posts = pd.DataFrame(
+            {
+                "post_id": [*ids.iloc[:kept], *(f"{one}-moved" for one in ids.iloc[-len(moved) :])],
+                "created_at": pd.DatetimeIndex(np.concatenate([self._times[:kept], moved])).tz_localize("UTC"),
+            }
+        )
+        return _Query(posts, Origins(moved[-1:], np.array([len(posts) - 1])))
+
+
+def swap_waits(times: Times, others: Times, which: slice) -> Times:
     """Return times whose last one is the same, and some of whose waits are those of others.
 
     Args:
@@ -191,3 +152,15 @@ def swap_waits(times: NDArray[np.datetime64], others: NDArray[np.datetime64], wh
     waits[taken] = given[taken]
     before = times[-1] - np.cumsum(waits)
     return np.concatenate([before[::-1], times[-1:]])
+
+
+def _difference(time: np.datetime64, other: np.datetime64, unit: np.timedelta64, cycle: int) -> np.timedelta64:
+    """Return by how many units to move a time so that it is at the place of another in the cycle: the short way."""
+    one, another = (int((at - _EPOCH) // unit) for at in (time, other))
+    return unit * ((another - one + cycle // 2) % cycle - cycle // 2)
+
+
+def _joined(forecasts: list[TimingForecasts]) -> TimingForecasts:
+    return TimingForecasts(
+        np.concatenate([one.quantiles for one in forecasts]), np.concatenate([one.point for one in forecasts])
+    )

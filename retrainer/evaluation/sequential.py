@@ -32,6 +32,8 @@ ROLLBACK_THRESHOLD = 100.0  # E for a level of 0.01, one-sided
 INTERVAL_THRESHOLD = 40.0  # E for a level of 0.05, two-sided
 VERDICT_THRESHOLD = 20.0  # E for a level of 0.05, one-sided
 
+# More weight on large bets finds differences sooner, but more often calls equal forecasters different whose differences
+# are autocorrelated.
 _BETS = np.geomspace(0.02, 0.95, 24)
 _ADVANTAGES = np.arange(-60, 61) / 100  # θ: how much smaller b's loss is, as a share of a's
 _CAP_LEVEL = 94  # the index of the 95% quantile

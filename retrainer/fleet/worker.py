@@ -18,8 +18,8 @@ from retrainer.live.review import review
 from retrainer.logs import run_log_context
 from retrainer.parallel.remote_project import open_elsewhere
 from retrainer.pipeline import recovery
-from retrainer.pipeline.loading import is_paid, load_configured_algorithm
-from retrainer.pipeline.run import retrain
+from retrainer.pipeline.loading import load_configured_algorithm
+from retrainer.pipeline.run import costs_money, retrain
 from retrainer.pipeline.run_context import close_as_failed
 from retrainer.pipeline.stale_posts import find_stale_posts, report_stale_posts
 from retrainer.project import Project, folder_of
@@ -32,10 +32,9 @@ from retrainer.runtime import Runtime
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from retrainer.algorithms.manager import LoadedAlgorithm
     from retrainer.fleet.units import Unit, WorkerSpec
     from retrainer.pipeline.results import RunResult
-    from retrainer.registry.tables import ModelVersion, TrainingRun
+    from retrainer.registry.tables import TrainingRun
 
 # After which a run counts as dead, even if the clocks of two machines differ by a minute.
 DEAD_SECONDS = (MAX_MISSED_HEARTBEATS + 2) * HEARTBEAT_SECONDS + 60
@@ -114,7 +113,7 @@ def _make_run(spec: WorkerSpec, unit: Unit, project: Project) -> Outcome:
 def _retrain(spec: WorkerSpec, unit: Unit, project: Project, runtime: Runtime, now: datetime) -> RunResult:
     chosen, _ = load_configured_algorithm(project.settings, runtime, unit.model_type, spec.algorithm)
     production = project.registry.get_production(unit.model_type)
-    if spec.budget_id is None and _costs_money(runtime, production, chosen):
+    if spec.budget_id is None and costs_money(runtime, chosen, production):
         # the settings, or production, changed after the fleet had looked
         raise UsageError(
             f"forecasts of the {unit.model_type} model of '{unit.stream}' cost money, but there is no --max-cost",
@@ -131,17 +130,11 @@ def _retrain(spec: WorkerSpec, unit: Unit, project: Project, runtime: Runtime, n
             auto_promote=spec.auto_promote,
             as_of=spec.as_of is not None,
             opened=run,
+            production=production,
         )
     except BaseException as error:
         close_as_failed(project.registry, run, error, now)  # if it failed before it was tracked
         raise
-
-
-def _costs_money(runtime: Runtime, production: ModelVersion | None, chosen: LoadedAlgorithm) -> bool:
-    try:
-        return chosen.description.paid or (production is not None and is_paid(runtime, production))
-    except RetrainerError:  # reported by the comparison
-        return False
 
 
 def _start_run(spec: WorkerSpec, unit: Unit, project: Project, algorithm: str, now: datetime) -> TrainingRun:

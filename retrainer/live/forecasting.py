@@ -17,7 +17,7 @@ from retrainer.live.posts import Context, first_row_after, place_of, post_key
 from retrainer.model_types import get_model_type
 from retrainer.model_types.base import Origins, utc_times
 from retrainer.model_types.content import ContentForecast
-from retrainer.pipeline.loading import load_live_fit
+from retrainer.pipeline.loading import find_state, load_live_fit
 from retrainer.registry.live import PostScore
 from retrainer.registry.live_tables import ForecastState
 
@@ -80,9 +80,7 @@ class FitSide:
     @cached_property
     def state(self) -> ForecastState | None:
         """What its algorithm has condensed posts to; None if nothing was stored."""
-        if not self._algorithm.can_condense or self.project.posts.is_foreign:  # changes of foreign posts are not noted
-            return None
-        return self.project.registry.get_forecast_state(self.version.fit, self._algorithm.description.state_format)
+        return find_state(self.project, self.version, self._algorithm)
 
     def forget(self) -> None:
         """Read the state again: posts have changed."""
@@ -165,7 +163,7 @@ class NaiveSide:
 
     Attributes:
         fit: fits it if it was not kept.
-        kept: the fit, if it was just made.
+        kept: the fit, as it was kept with the comparison.
     """
 
     project: Project
@@ -180,8 +178,8 @@ class NaiveSide:
 
     @cached_property
     def model(self) -> TrainedModel:
-        """The fit, as it was kept with the comparison."""
-        kept = self.kept or self.project.registry.read_naive_model(self.comparison.comparison_id) or self.fit()
+        """The fit, loaded."""
+        kept = self.kept or self.fit()
         model_type = self.comparison.model_type_name
         return TrainedModel(self.algorithm, self.algorithm.options({}, model_type), json.loads(kept), model_type)
 

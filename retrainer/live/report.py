@@ -111,7 +111,7 @@ class LiveReport:
         version_id: the production version.
         fit: the name of the fit that is live.
         since: the last post that it knew; None before it was scored for the first time.
-        comparisons: with the naive forecast, the version before and the challenger of a running A/B test, as
+        comparisons: with the naive forecast, the previous version and the challenger of a running A/B test, as
             far as there are any.
         weeks: the weeks with live posts, in order; only the later ones if so asked for.
         calibration: of all live posts; None for content.
@@ -155,13 +155,18 @@ class LiveReport:
 
 
 def report_live(
-    project: Project, model_type: ModelTypeName, now: datetime, since: datetime | None = None
+    project: Project,
+    model_type: ModelTypeName,
+    now: datetime,
+    since: datetime | None = None,
+    drift: list[Drift] | None = None,
 ) -> LiveReport:
     """Report on the stored live scores of the production version. Nothing is scored or written.
 
     Args:
         now: only posts up to this time count.
         since: leave out the weeks before this time; all else is about all live posts.
+        drift: how the stream has changed; None to measure it.
 
     Raises:
         NothingInProduction: the model type has no production version.
@@ -195,7 +200,7 @@ def report_live(
         verdict=find_verdict(comparisons),
         sentence=describe_verdict(comparisons),
         promise=_promise(project, version, comparisons),
-        drift=measure_drift(project, model_type, now),
+        drift=measure_drift(project, model_type, now) if drift is None else drift,
     )
 
 

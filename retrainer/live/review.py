@@ -42,8 +42,10 @@ def review(
 
         minutes = project.settings.retraining.max_run_minutes
         with time_limit(minutes, lambda _: None, 0.0):  # what is left waits for the next time
-            comparisons = update_live(project, runtime, model_type, now, production=production)
-            decide_test(project, runtime, model_type, now)
+            test = project.registry.get_running_test(model_type)
+            comparisons = update_live(project, runtime, model_type, now, production=production, test=test)
+            if test is not None:
+                decide_test(project, runtime, model_type, now)
             if not roll_back:
                 return None
             return review_production(project, runtime, model_type, now, comparisons=comparisons)

@@ -1,4 +1,4 @@
-"""Rollback by evidence: go back to the version before when live posts prove production worse than it.
+"""Rollback by evidence: return to the previous version when live posts prove production worse than it.
 
 Of one model the e-value of being worse must reach 100. Of many models looked at together, a false-rollback rate is
 kept by the e-BH procedure; see `retrainer.live.fleet`.
@@ -58,8 +58,8 @@ class Review:
     """What the live posts say about a production version, and what was done.
 
     Attributes:
-        outcome: `kept`; `rollback`: the version before is in production again; `degraded`: production is proved worse,
-            but it was not rolled back.
+        outcome: `kept`; `rollback`: the previous version is in production again; `degraded`: production is proved
+            worse, but it was not rolled back.
         reason: why, one sentence with the figures; None if there is no evidence against production.
         evidence: the figures behind the reason, as in the ledger.
         change: the rollback; None if there was none, or it was only asked for what would happen.
@@ -103,7 +103,7 @@ def review_production(
     dry_run: bool = False,
     comparisons: Sequence[LiveComparison] | None = None,
 ) -> Review:
-    """Roll back if live posts prove production worse than the version before, or than naive where that is the floor.
+    """Roll back if live posts prove production worse than the previous version, or than naive where that is the floor.
 
     Nothing happens unless `live.rollback` is set.
 
@@ -143,7 +143,7 @@ def act(
 ) -> Review:
     """Roll back because of a comparison, or record and notify once why that is not possible.
 
-    Nothing happens if production, or the version before, is another one meanwhile: the next review decides.
+    Nothing happens if production, or the previous version, is another one meanwhile: the next review decides.
 
     Args:
         comparison: in which production is proved worse.
@@ -185,7 +185,7 @@ def act(
 def _is_up_to_date(project: Project, comparison: LiveComparison) -> bool:
     """Whether no post has changed since it was scored, and the evidence was not used up by a rollback."""
     rollback = project.registry.get_last_rollback_from(comparison.version_id)
-    is_new = rollback is None or comparison.starts_after >= rollback.at
+    is_new = rollback is None or comparison.starts_after >= rollback
     return comparison.rescore_from is None and is_new
 
 
@@ -196,7 +196,7 @@ def _is_about(comparison: LiveComparison, production: str | None, previous: Mode
 
 
 def _find_problem(project: Project, runtime: Runtime, previous: ModelVersion, now: datetime) -> _Problem | None:
-    """Return why the version before cannot be restored; None if it can."""
+    """Return why the previous version cannot be restored; None if it can."""
     try:
         require_working_fit(project, runtime, previous, now)
     except (AlgorithmError, ArtifactError, ConfigError, MissingCredentials, PromotionRefused, UsageError) as error:
@@ -263,7 +263,7 @@ def _explain(evidence: dict[str, Any]) -> str:
     error = ErrorInterval(**evidence["error_smaller_by"]).describe("worse")
     other = "the naive forecast"
     if evidence["other_version_id"] is not None:
-        other = f"the version before, '{evidence['other_version_id']}'"
+        other = f"the previous version, '{evidence['other_version_id']}'"
     figures = f"E = {_number(evidence['e_value'])}, limit {_number(evidence['limit'])}"
     if "num_comparisons" in evidence:
         figures += f" with {number(evidence['num_comparisons'], 'comparison')}"

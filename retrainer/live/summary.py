@@ -125,7 +125,7 @@ class LiveSummary:
     """How a production version does.
 
     Attributes:
-        comparisons: with the naive forecast, the version before and the challenger of a running A/B test, as
+        comparisons: with the naive forecast, the previous version and the challenger of a running A/B test, as
             far as there are any.
     """
 
@@ -153,7 +153,7 @@ class LiveSummary:
         return find_verdict(self.comparisons)
 
     def find_worse(self, *, several: bool) -> ComparisonReport | None:
-        """Return the comparison that proves the version worse than the naive forecast or the version before.
+        """Return the comparison that proves the version worse than the naive forecast or the previous version.
 
         Args:
             several: whether it is one of several streams; each takes the evidence of a rollback then, since the wrong
@@ -234,7 +234,7 @@ def describe_verdict(comparisons: Sequence[ComparisonReport]) -> str:
         case "worse_than_naive":
             return _sentence("Worse than the naive forecast", naive, "worse")
         case "worse_than_previous":
-            return _sentence("Worse than the version before", previous, "worse")
+            return _sentence("Worse than the previous version", previous, "worse")
         case "fine":
             return _sentence("Fine", naive, "better")
         case "as_good_as_naive":

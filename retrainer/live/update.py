@@ -54,6 +54,7 @@ def update_live(
     calls: bool = True,
     warn: bool = False,
     production: ModelVersion | None = None,
+    test: ABTest | None = None,
 ) -> list[LiveComparison]:
     """Score the new live posts up to a time with the fit in production, and return its comparisons as of that time.
 
@@ -64,7 +65,7 @@ def update_live(
         now: the time, UTC; posts later than it are left alone.
         calls: whether the missing forecasts of the paid sides of an A/B test are to be made.
         warn: whether to warn about what cannot be scored. It may last: cron would mail a warning of each `train`.
-        production: the version in production, if it was read just now.
+        production, test: the version in production and the running A/B test, if both were looked up just now.
 
     Returns:
         The comparisons, `naive` first; none without a production version. If `now` is before their `through`, they are
@@ -73,15 +74,16 @@ def update_live(
     Raises:
         DatabaseError, PostsError: the database or the posts cannot be read.
     """
-    production = production or project.registry.get_production(model_type)
     if production is None:
-        return []
+        production = project.registry.get_production(model_type)
+        if production is None:
+            return []
+        test = project.registry.get_running_test(model_type)
     update = _Update.begin(project, runtime, model_type, now, calls=calls)
     found: list[tuple[Against, ModelVersion | None, ABTest | None]] = [("naive", None, None)]
     previous = _find_previous(project, model_type)
     if previous is not None and previous.fit != production.fit:
         found.append(("previous", previous, None))
-    test = project.registry.get_running_test(model_type)
     if test is not None and test.version_id == production.version_id:
         found.append(("challenger", project.registry.get_version(test.challenger_id), test))
     comparisons = []
@@ -126,7 +128,7 @@ def _find_previous(project: Project, model_type: ModelTypeName) -> ModelVersion 
         return None
     previous = project.registry.get_version_before(promotion)
     if previous.pruned_at is not None:
-        log.info("The version before, '%s', was pruned: live posts are not scored with it", previous.version_id)
+        log.info("The previous version, '%s', was pruned: live posts are not scored with it", previous.version_id)
         return None
     return previous
 
@@ -138,9 +140,9 @@ def find_start(registry: Registry, version: ModelVersion) -> PostKey:
     """
     if version.refit is not None:
         return version.refit.through, version.refit.through_post_id
-    run = registry.get_run_of(version.version_id)
     trained: PostKey = (version.trained_through, version.trained_through_post_id)
-    return trained if run is None else _latest(trained, (run.as_of or run.started_at, None))
+    known = registry.get_run_as_of(version.version_id)
+    return trained if known is None else _latest(trained, (known, None))
 
 
 def _latest(*posts: PostKey) -> PostKey:
@@ -198,7 +200,7 @@ class _Update:
             starts.append((test.started_at, None))
         rollback = registry.get_last_rollback_from(version.version_id)
         if rollback is not None:  # it went live again against the evidence, which must not count again
-            starts.append((rollback.at, None))
+            starts.append((rollback, None))
         start = _latest(*starts)
         origin = self.project.settings.retraining.origin(self.model_type)
         other_fit = "naive" if other is None else other.fit
@@ -276,7 +278,7 @@ class _Update:
             self.project.registry.keep_naive_model(comparison.comparison_id, model)
             return model
 
-        kept = vars(comparison).get("naive_model")  # of one that was made just now; of others it is not read
+        kept = vars(comparison).get("naive_model")  # not read of one that another process has just made
         return NaiveSide(self.project, comparison, algorithm, fit, kept)
 
     def _forget_posts(self) -> None:

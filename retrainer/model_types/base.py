@@ -88,9 +88,7 @@ class Origins:
 
 def utc_times(posts: pd.DataFrame) -> NDArray[np.datetime64]:
     """Return `created_at` as an array of datetime64[us] in UTC."""
-    times: NDArray[np.datetime64] = (
-        posts["created_at"].dt.tz_convert("UTC").dt.tz_localize(None).to_numpy("datetime64[us]")
-    )
+    times: NDArray[np.datetime64] = posts["created_at"].to_numpy("datetime64[us]")
     return times
 
 

@@ -148,16 +148,21 @@ class Content(ModelType[ContentForecasts, ContentTargets]):
             "likelihood_lift",
             "Likelihood lift",
             "number",
-            "nats a token by which a post is more likely from its own origin than from earlier ones; 0 for a constant",
+            "nats per token that a post gains from its own origin over earlier ones; 0 for a constant",
         ),
         Metric(
             "nats_per_token",
-            "Nats a token",
+            "Nats per token",
             "number",
-            "how unlikely the posts were, lower is better; comparable between models with the same tokens",
+            "how unlikely the posts were, lower is better; comparable between models with the same tokenizer",
             best=0,
         ),
-        Metric("expected_score_coverage", "80% interval covers", "share", "scores in the interval expected before"),
+        Metric(
+            "expected_score_coverage",
+            "80% interval covers",
+            "share",
+            "share of scores in the interval expected for them",
+        ),
         Metric("expected_score_width", "80% interval width", "number", "mean distance between its ends"),
         Metric("expected_score_posts", "Posts with interval", "count", "those after the first 50"),
         Metric("copy_rate", "Copies", "share", "forecasts that repeat an earlier post"),
@@ -251,7 +256,7 @@ class Content(ModelType[ContentForecasts, ContentTargets]):
 
         The latter are lift and rank AUC (see `MatchingScores`), how often the score was in the interval expected before
         (with enough posts, see `measure_coverage`), the shares of copies (if the positions are known) and of distinct
-        texts, nats a token and likelihood lift (if the likelihoods are known), BLEU and chrF.
+        texts, nats per token and likelihood lift (if the likelihoods are known), BLEU and chrF.
         """
         components = self.score_components(forecasts, targets)
         means = components.mean(axis=0)

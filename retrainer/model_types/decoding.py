@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 def choose_text(samples: Sequence[str], known: Sequence[str], *, copies: bool) -> str:
     """Return the text with the highest expected content score.
 
-    The samples and the last posts together stand for what the next post may be; the forecast is the text that is most
-    like them on average.
+    The samples and the last posts together represent what the next post may be; the forecast is the text most
+    similar to them on average.
 
     Args:
         samples: drawn for this forecast. Empty ones are skipped.

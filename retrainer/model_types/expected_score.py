@@ -38,7 +38,7 @@ class ExpectedScore(NamedTuple):
     Attributes:
         low, high: its ends, which are in it, 0 to 1.
         level: the share of scores that such intervals contain.
-        posts: the number of earlier scores that it is made of.
+            posts: the number of earlier scores that it is based on.
     """
 
     low: float
@@ -48,10 +48,10 @@ class ExpectedScore(NamedTuple):
 
 
 class Coverage(NamedTuple):
-    """How often scores were in the intervals that were expected before them.
+    """How often scores were within the intervals expected for them.
 
     Attributes:
-        coverage: the share of the scores that were.
+            coverage: the share of the scores within their intervals.
         width: the mean width of the intervals.
         posts: the number of scores.
     """
@@ -75,7 +75,7 @@ def expect_score(scores: Floats) -> ExpectedScore | None:
 
 
 def measure_coverage(scores: Floats, start: int = MIN_POSTS) -> Coverage | None:
-    """Return how often scores were in the interval that was expected before them.
+    """Return how often scores were within the interval expected for them.
 
     Args:
         scores: (n,) in order of the posts.

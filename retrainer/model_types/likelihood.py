@@ -1,4 +1,4 @@
-"""How likely a content model thought the actual posts. Neither a constant nor a copy can win at this.
+"""The likelihood of the actual posts under a content model. Neither a constant nor a copy can win at this.
 
 An evaluation asks for the log-likelihood of each post from its own origin and from a few earlier ones. None of these
 knows the post. A model that ignores its context gives a post the same likelihood from each of them.
@@ -105,12 +105,12 @@ def group_by_post(pairs: NDArray[np.int64], likelihoods: Likelihoods, count: int
 
 
 def likelihood_metrics(posts: Sequence[PostLikelihood]) -> dict[str, float]:
-    """Return the nats a token, and the likelihood lift.
+    """Return the nats per token, and the likelihood lift.
 
     `nats_per_token` is the negative log-likelihood of all posts over the number of their tokens. `likelihood_lift` is
-    the mean over the posts that have earlier origins of their log-likelihood a token from their own origin minus the
-    mean of those from the earlier ones: an estimate of the pointwise mutual information of post and context (Church and
-    Hanks 1990), in nats a token. It is 0, to the last bit, for a model that ignores its context, and for a single post.
+    a mean over the posts that have earlier origins: the log-likelihood per token from a post's own origin minus the
+    mean of those from the earlier ones. It estimates the pointwise mutual information of post and context (Church and
+    Hanks 1990), in nats per token. It is exactly 0 for a model that ignores its context, and for a single post.
     """
     differences = [
         math.fsum(post.nats - other for other in post.earlier) / len(post.earlier) / post.tokens

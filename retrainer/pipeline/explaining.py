@@ -6,10 +6,10 @@ import logging
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from retrainer.algorithms.manager import list_algorithms
+from retrainer.algorithms.manager import algorithms_with
 from retrainer.errors import UsageError
 from retrainer.evaluation.ablation import estimate_cost, leave_out_parts
-from retrainer.evaluation.permutation import permute_inputs
+from retrainer.evaluation.permutation import INPUTS, permute_inputs
 from retrainer.pipeline.evaluations import require_held_out_window
 from retrainer.pipeline.loading import load_version
 from retrainer.pipeline.split import load_posts
@@ -58,12 +58,12 @@ def explain_version(
         max_posts: the number of posts, evenly spaced; None for 100 of timing and 20 of content.
 
     Returns:
-        The explanation, whose `problem` says why parts of it are missing, if any are.
+        The explanation. Its `problem` says why parts are missing, if any are.
 
     Raises:
         UsageError: its algorithm names no parts of the context, or its forecasts cost money and there is no limit.
         InsufficientData: no post is later than its training.
-        CostLimitReached: the limit does not even suffice for the forecasts with everything.
+        CostLimitReached: the limit does not even suffice for the forecasts with the full context.
         ArtifactError, AlgorithmError: it cannot be loaded or cannot forecast.
     """
     project.artifacts.require_own_folder()
@@ -77,7 +77,7 @@ def explain_version(
     project.registry.require_writable_explanations()  # before anything is paid for
     with runtime.open_budget(limit_usd=max_cost) as budget:
         if model.model_type == "timing":
-            measured = permute_inputs(model, posts, window)
+            measured = permute_inputs(model, posts, window, budget)
         else:
             measured = leave_out_parts(model, posts, window, parts, budget)
         row = ModelExplanation(
@@ -107,10 +107,9 @@ def _require_parts(model: TrainedModel) -> list[ContextPart]:
     """
     parts = model.algorithm.context_parts(model.model, model.options, model.model_type)
     if not parts:
-        able = ", ".join(plugin.name for plugin in list_algorithms() if "context_parts" in plugin.hooks)
         raise UsageError(
-            f"the algorithm '{model.algorithm.name}' has no parts of the context that can be left out",
-            hint=f"These may have some: {able}",
+            f"the algorithm '{model.algorithm.name}' has no context parts to leave out",
+            hint=f"Algorithms that may have some: {algorithms_with('context_parts')}",
         )
     return parts
 
@@ -124,15 +123,17 @@ def _require_max_cost(
         UsageError: no limit is given.
     """
     estimate = estimate_cost(model, posts, window, parts)
+    if model.model_type == "timing":  # again for each permuted input
+        estimate = sum([estimate] * len(INPUTS), estimate)
     most = f"up to about ${estimate.cost_usd:.4f} ({estimate.calls} calls)"
     if max_cost is None:
         raise UsageError(
-            f"forecasts of '{model.algorithm.name}' cost money: this explanation costs {most}",
-            hint="Set a limit in US dollars with --max-cost, or choose fewer posts with --posts",
+            f"forecasts of '{model.algorithm.name}' cost money: this explanation may cost {most}",
+            hint="Set a limit with --max-cost DOLLARS; fewer --posts cost less",
         )
     log.log(
         logging.WARNING if estimate.cost_usd > max_cost else logging.INFO,
-        "This explanation costs %s; it stops before it has spent more than $%g",
+        "This explanation may cost %s; it stops before it exceeds $%g",
         most,
         max_cost,
     )

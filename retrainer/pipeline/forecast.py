@@ -24,11 +24,11 @@ from retrainer.errors import (
 from retrainer.model_types.base import Origins
 from retrainer.model_types.expected_score import MAX_POSTS, ExpectedScore, expect_score
 from retrainer.model_types.timing import HORIZONS_HOURS, INTERVAL_LEVEL, TimingForecasts
-from retrainer.pipeline.loading import is_paid, load_live_fit, train_naive_model
+from retrainer.pipeline.loading import find_state, is_paid, load_live_fit, train_naive_model
 from retrainer.pipeline.score_history import load_score_history
 from retrainer.pipeline.simulation import Simulation, check_next_posts, resolve_horizon, simulate
 from retrainer.pipeline.split import load_posts
-from retrainer.posts.freshness import measure_freshness
+from retrainer.posts.freshness import MAX_GAPS, measure_freshness
 from retrainer.registry.ab_tests import assign
 from retrainer.registry.budgets import SharedBudget
 from retrainer.registry.live_tables import LiveForecast
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from retrainer.model_types.content import ContentForecast
     from retrainer.project import Project
     from retrainer.registry.budgets import TestSide
-    from retrainer.registry.live_tables import ABTest
+    from retrainer.registry.live_tables import ABTest, ForecastState
     from retrainer.registry.tables import ModelVersion
     from retrainer.runtime import Runtime
 
@@ -228,18 +228,31 @@ class _Moment:
     Attributes:
         now: the present, UTC.
         at: the moment, UTC.
-        posts: the posts up to it.
+        posts: the posts up to it or, with a state, the last ones.
         last_post_at: the time of the last post up to now, UTC.
+        state: what stands for the posts up to the first one of `recent`; None for none.
     """
 
     now: datetime
     at: datetime
     posts: pd.DataFrame
     last_post_at: datetime
+    state: ForecastState | None = None
 
     @classmethod
-    def find(cls, project: Project, model_type: ModelTypeName, now: datetime, at: At) -> _Moment:
-        """Load the posts up to a moment; see `predict_next`."""
+    def find(
+        cls, project: Project, model_type: ModelTypeName, now: datetime, at: At, state: ForecastState | None = None
+    ) -> _Moment:
+        """Load the posts up to a moment; see `predict_next`.
+
+        Args:
+            state: what stands for the posts up to one, for a model type that can use all posts.
+        """
+        if state is not None and (at is None or at == "last"):
+            posts = project.posts.load_before((now, None), MAX_GAPS + 1, with_content=False)
+            if _row_of(state, posts) is not None:
+                last = posts["created_at"].iloc[-1].to_pydatetime()
+                return cls(now, last if at == "last" else now, posts, last, state)
         posts = load_posts(project, model_type, now)
         if posts.empty:
             raise InsufficientData(
@@ -254,6 +267,18 @@ class _Moment:
             )
         count = int(posts["created_at"].searchsorted(pd.Timestamp(moment), side="right"))
         return cls(now, moment, posts.iloc[:count], last)
+
+    @cached_property
+    def recent(self) -> pd.DataFrame:
+        """The posts from the last one that the state knows on, or all."""
+        if self.state is None:
+            return self.posts
+        return self.posts.iloc[_row_of(self.state, self.posts) :].reset_index(drop=True)
+
+    @property
+    def state_data(self) -> bytes | None:
+        """The state as `predict` takes it."""
+        return None if self.state is None else self.state.data
 
     @property
     def origin_at(self) -> datetime:
@@ -270,7 +295,7 @@ class _Moment:
     def origins(self, *times: datetime, target_time: datetime | None = None) -> Origins:
         """Return the origins at these times, which know the same posts."""
         target = None if target_time is None else np.array([_utc(target_time)])
-        return Origins(np.array([*map(_utc, times)]), np.full(len(times), len(self.posts) - 1), target)
+        return Origins(np.array([*map(_utc, times)]), np.full(len(times), len(self.recent) - 1), target)
 
     def warn_if_trained_later(self, version: ModelVersion) -> None:
         """Warn if the version has learned from posts that are later than the moment."""
@@ -309,23 +334,24 @@ def _next_timing(
     next_posts: int | None,
 ) -> NextPost:
     model = load_live_fit(project, runtime, version)
-    moment = _Moment.find(project, "timing", now, at)
+    moment = _Moment.find(project, "timing", now, at, find_state(project, version, model.algorithm))
     moment.warn_if_trained_later(version)
     end = resolve_horizon(moment.at, until)
     simulation = None
     if end is not None or next_posts is not None:
         simulation = simulate(
             model,
-            moment.posts,
+            moment.recent,
             moment.origins(moment.at),
             moment.at,
             until=end,
             next_posts=next_posts,
             level=interval_level,
+            state=moment.state_data,
         )
     wants_both = at is None and moment.is_stale
     times = [moment.origin_at, moment.at] if wants_both else [moment.at]
-    forecasts = model.predict(moment.posts, moment.origins(*times))
+    forecasts = model.predict(moment.recent, moment.origins(*times), state=moment.state_data)
     *as_of_last_post, next_post = (
         _timing(moment, version, forecasts, row, time, interval_level) for row, time in enumerate(times)
     )
@@ -437,6 +463,13 @@ def _keep(
         )
     except DatabaseError as error:
         log.warning("Cannot store the forecast, so it will not be scored: %s", error)
+
+
+def _row_of(state: ForecastState, posts: pd.DataFrame) -> int | None:
+    """Return the row of the last post that a state knows; None if it is not one of some posts."""
+    same = (posts["created_at"] == pd.Timestamp(state.through)) & (posts["post_id"] == state.through_post_id)
+    rows = np.flatnonzero(same)
+    return int(rows[0]) if len(rows) else None
 
 
 def _utc(time: datetime) -> np.datetime64:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from retrainer.model_types import ModelTypeName
     from retrainer.model_types.base import Reliability, StoredForecasts
     from retrainer.project import Project
+    from retrainer.registry.live_tables import ForecastState
     from retrainer.registry.refits import Refit
     from retrainer.registry.tables import ModelEvaluation, ModelVersion
     from retrainer.runtime import Runtime
@@ -52,6 +53,16 @@ def _load(project: Project, runtime: Runtime, version: ModelVersion, refit: Refi
     algorithm = runtime.algorithms(version.algorithm, model_type)
     options = version_options(project, version, algorithm)
     return TrainedModel(algorithm, options, algorithm.load(files), model_type, project.semantic_model(model_type))
+
+
+def find_state(project: Project, version: ModelVersion, algorithm: LoadedAlgorithm) -> ForecastState | None:
+    """Return what the posts so far mean for forecasts of the live fit, condensed with its live scores.
+
+    None if nothing was condensed. Changes of a foreign posts table are not noted, so it has no states.
+    """
+    if not algorithm.can_condense or project.posts.is_foreign:
+        return None
+    return project.registry.get_forecast_state(version.fit, algorithm.description.state_format)
 
 
 def load_configured_algorithm(

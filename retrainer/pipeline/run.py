@@ -57,6 +57,7 @@ def retrain(
     as_of: bool = False,
     wait_seconds: float = 0,
     opened: TrainingRun | None = None,
+    production: ModelVersion | None = None,
     tuned: TunedOptions | None = None,
 ) -> RunResult:
     """Retrain one model type: all seven steps, recorded from start to decision.
@@ -68,6 +69,7 @@ def retrain(
         as_of: whether `now` is a past time chosen by the user; recorded with the run.
         wait_seconds: how long to wait for another run of this model type to end.
         opened: a run that was opened already; None to start a new one.
+        production: the version in production, if it was read just now.
         tuned: the algorithm and options to train with, in place of the configured ones and of `algorithm`.
 
     Raises:
@@ -83,19 +85,20 @@ def retrain(
         log.warning("This run is as of %s UTC, but a promotion takes effect now", f"{now:%Y-%m-%d %H:%M}")
     run = opened or start_run(project, model_type, chosen, stopwatch, as_of=as_of, wait_seconds=wait_seconds)
     with track_run(project, runtime, run, stopwatch) as context:
-        _require_ready(context, chosen, options)
+        production = production or project.registry.get_production(model_type)
+        _require_ready(context, chosen, options, production)
         # 1 and 2: load the latest posts and split them by time
         split = _load_and_split(context, now)
         project.registry.record_split(run.run_id, split.training_count, split.test_count)
         # 3: train a new version
-        start = find_warm_start(project, runtime, chosen, options, model_type, split)
+        start = find_warm_start(project, runtime, chosen, options, production, split)
         previous = None if start is None else start.model
         with train_candidate(project, chosen, options, model_type, split, previous=previous) as candidate:
             started_from = None if start is None else start.version_id
             version = register(project, candidate, split, run.run_id, stopwatch.now(), started_from=started_from)
         # 4: forecast the test posts and score the forecasts
         evaluation = _evaluate_and_record(context, candidate, split, version)
-        # 5: compare with production on the same posts
+        # 5: compare with production, which may have changed during a long training, on the same posts
         production = project.registry.get_production(model_type)
         comparison = _compare(context, production, candidate, split, version, evaluation)
         if production is not None and comparison is not None:
@@ -169,17 +172,17 @@ def dry_run(
     chosen, options = load_algorithm_of_run(project.settings, runtime, model_type, algorithm, tuned)
     _log_banner(f"{model_type.upper()} MODEL RETRAINING (DRY RUN: NOTHING IS RECORDED)")
     context = RunContext(project, runtime, model_type, runtime.stopwatch(now), Budget())
-    _require_ready(context, chosen, options)
+    production = project.registry.get_production(model_type)
+    _require_ready(context, chosen, options, production)
     split = _load_and_split(context, now)
-    start = find_warm_start(project, runtime, chosen, options, model_type, split)
+    start = find_warm_start(project, runtime, chosen, options, production, split)
     previous = None if start is None else start.model
     with train_candidate(project, chosen, options, model_type, split, previous=previous, dry_run=True) as candidate:
         version = describe(project, candidate, split, "(not recorded)", now)
-        if _costs_money(context, chosen):
-            _log_cost_estimate(context, candidate, split, version)
+        if costs_money(runtime, chosen, production):
+            _log_cost_estimate(context, candidate, split, version, production)
             return RunResult(model_type=model_type, algorithm=chosen.name, stream=project.stream)
         evaluation = _evaluate(context, candidate, split, version)
-        production = context.registry.get_production(model_type)
         comparison = _compare(context, production, candidate, split, version, evaluation)
     decision = decide(model_type, comparison, auto_promote=_auto_promote(project, auto_promote))
     if tuned is not None:
@@ -223,13 +226,14 @@ def retrain_each(
     return outcomes
 
 
-def _require_ready(context: RunContext, chosen: LoadedAlgorithm, options: BaseModel) -> None:
+def _require_ready(
+    context: RunContext, chosen: LoadedAlgorithm, options: BaseModel, production: ModelVersion | None
+) -> None:
     """Check, before any work starts, that candidate and production could forecast and be scored."""
     chosen.check_ready(options)
     semantic_model = context.project.semantic_model(context.model_type)
     if semantic_model is not None:
         load_semantic_model(semantic_model)
-    production = context.registry.get_production(context.model_type)
     if production is None:
         return
     try:
@@ -241,10 +245,10 @@ def _require_ready(context: RunContext, chosen: LoadedAlgorithm, options: BaseMo
         log.debug("Production is not ready: %s", error)
 
 
-def _costs_money(context: RunContext, chosen: LoadedAlgorithm) -> bool:
-    production = context.registry.get_production(context.model_type)
+def costs_money(runtime: Runtime, chosen: LoadedAlgorithm, production: ModelVersion | None) -> bool:
+    """Whether a run makes paid forecasts, by the algorithm chosen or the one in production."""
     try:
-        return chosen.description.paid or (production is not None and is_paid(context.runtime, production))
+        return chosen.description.paid or (production is not None and is_paid(runtime, production))
     except RetrainerError:  # reported by the comparison
         return False
 
@@ -329,7 +333,9 @@ def _record_comparison(
             record(context.project, row, side, context.stopwatch.now(), context.run_id)
 
 
-def _log_cost_estimate(context: RunContext, candidate: Candidate, split: Split, version: ModelVersion) -> None:
+def _log_cost_estimate(
+    context: RunContext, candidate: Candidate, split: Split, version: ModelVersion, production: ModelVersion | None
+) -> None:
     """Log what the evaluation that a dry run skips would cost."""
     model_type = context.model_type
     max_predictions = min(context.settings.max_predictions(model_type), split.test_count)
@@ -337,7 +343,6 @@ def _log_cost_estimate(context: RunContext, candidate: Candidate, split: Split, 
     window = require_held_out_window(context.project, split.posts, version, max_predictions)
     origins = window.origins_for(model_type, split.posts)
     models = {"The new version": candidate.model}
-    production = context.registry.get_production(model_type)
     if production is not None:
         try:
             models["Production"] = load_version(context.project, context.runtime, production)

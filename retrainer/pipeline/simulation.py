@@ -136,6 +136,7 @@ def simulate(
     until: datetime | None,
     next_posts: int | None,
     level: float,
+    state: bytes | None = None,
 ) -> Simulation:
     """Simulate futures from a time on and summarise them.
 
@@ -147,6 +148,7 @@ def simulate(
         until: where the futures end; None for only the next posts.
         next_posts: how many posts to list; None for 10. At least one of the two is given.
         level: of the intervals.
+        state: what stands for the posts up to the first of `posts`; None if these are all.
 
     Raises:
         UsageError: the algorithm cannot simulate, or there may be too many posts until then.
@@ -154,7 +156,7 @@ def simulate(
     horizon = _MAX_HOURS if until is None else (until - at) / timedelta(hours=1)
     listed = next_posts or DEFAULT_NEXT
     max_posts = listed if until is None else _MAX_POSTS
-    hours = model.simulate(posts, origins, horizon_hours=horizon, max_posts=max_posts, paths=PATHS)
+    hours = model.simulate(posts, origins, horizon_hours=horizon, max_posts=max_posts, paths=PATHS, state=state)
     if until is not None and hours.shape[1] == _MAX_POSTS and np.isfinite(hours[:, -1]).mean() > _SHARE_CUT_OFF:
         raise UsageError(
             f"until: '{format_time(until)}' is too far ahead: there may be more than {_MAX_POSTS:,} posts before it",

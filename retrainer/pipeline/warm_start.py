@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 
     from retrainer.algorithms.manager import LoadedAlgorithm
     from retrainer.algorithms.model import TrainedModel
-    from retrainer.model_types import ModelTypeName
     from retrainer.pipeline.split import Split
     from retrainer.project import Project
     from retrainer.registry.tables import ModelVersion
@@ -37,7 +36,7 @@ def find_warm_start(
     runtime: Runtime,
     algorithm: LoadedAlgorithm,
     options: BaseModel,
-    model_type: ModelTypeName,
+    production: ModelVersion | None,
     split: Split,
 ) -> WarmStart | None:
     """Return the production version if training can start from its evaluated fit; None to start afresh.
@@ -45,7 +44,6 @@ def find_warm_start(
     It must have the same algorithm and options, and none of its training posts may be held out now. So no earlier
     version that it started from was trained on a held-out post, either.
     """
-    production = project.registry.get_production(model_type)
     if production is None or production.algorithm != algorithm.name or not algorithm.can_warm_start:
         return None
     try:

@@ -168,8 +168,7 @@ class PostStore:
         times = pd.to_datetime(posts["created_at"], utc=True, format="ISO8601")
         posts["created_at"] = times.astype("datetime64[us, UTC]")
         # A database may sort by the collation of a language; origins rely on the plain order of ids.
-        later = np.diff(posts["created_at"].astype("int64"))
-        if (later > 0).all():
+        if _are_in_order(posts):
             return posts
         return posts.sort_values(["created_at", "post_id"], kind="stable", ignore_index=True)
 
@@ -445,6 +444,13 @@ class PostStore:
                 return pd.DataFrame([tuple(row) for row in source.execute(query)], columns=columns)
         except DBAPIError as error:
             raise translate_error(error, self._engine) from error
+
+
+def _are_in_order(posts: pd.DataFrame) -> bool:
+    """Whether posts are ordered by time and plain id; comparing is faster than sorting."""
+    later = np.diff(posts["created_at"].to_numpy("datetime64[us]").astype("int64"))
+    ids = posts["post_id"].to_numpy()
+    return bool((later >= 0).all()) and all(ids[row] < ids[row + 1] for row in np.flatnonzero(later == 0))
 
 
 def unknown_post(post_id: str, where: str) -> UnknownName:

@@ -267,10 +267,10 @@ class Database:
     def _write_connection(self, durable: bool = True) -> Iterator[sa.Connection]:
         with self._translate_errors(), self._writing_engine.begin() as connection:
             if connection.dialect.name == "postgresql":
-                lock = sa.select(sa.func.pg_advisory_xact_lock(_ADVISORY_LOCK))
+                lock = f"SELECT pg_advisory_xact_lock({_ADVISORY_LOCK})"
                 if not durable:  # for this transaction; in the same statement, since each one is a round trip
-                    lock = lock.add_columns(sa.func.set_config("synchronous_commit", "off", sa.true()))
-                connection.execute(lock)
+                    lock += ", set_config('synchronous_commit', 'off', true)"
+                connection.exec_driver_sql(lock)
             yield connection
 
     @contextmanager

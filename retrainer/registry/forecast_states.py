@@ -1,7 +1,7 @@
-"""The registry's states of fits: what the posts up to one mean for later forecasts.
+"""The registry's states of fits: posts condensed to what later forecasts need.
 
 A state is written in a transaction that has checked that no post up to its last one has changed since it was made, and
-deleted in the transaction that changes one. So a state that is there is true.
+deleted in the transaction that changes one. So a stored state is always valid.
 """
 
 from __future__ import annotations

@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from sqlalchemy import and_, case, delete, func, insert, or_, select, update
+from sqlalchemy.orm import undefer
+from sqlalchemy.orm.attributes import set_committed_value
 
 from retrainer.registry.forecast_states import drop_forecast_states
 from retrainer.registry.live_tables import COMPARED_WITH, ABTest, LiveComparison, LiveScore
-from retrainer.registry.queries import is_of
+from retrainer.registry.queries import PLAIN, is_of
 from retrainer.registry.scope import Scope
 from retrainer.registry.tables import LedgerEntry, ModelVersion, TrainingRun
 
@@ -62,10 +64,10 @@ class Live(Scope):
     """The part of the registry about live scores."""
 
     def list_live_comparisons(self, model_type: ModelTypeName, fit: str | None = None) -> list[LiveComparison]:
-        """Return the comparisons of a type, or those of one live fit, newest first."""
+        """Return the comparisons of a type, newest first; or those of one live fit, with their naive forecasts."""
         query = select(LiveComparison).where(is_of(LiveComparison, self.key(model_type)))
         if fit is not None:
-            query = query.where(LiveComparison.fit == fit)
+            query = query.where(LiveComparison.fit == fit).options(undefer(LiveComparison.naive_model))
         with self.database.read() as session:
             return list(session.scalars(query.order_by(LiveComparison.comparison_id.desc())))
 
@@ -91,13 +93,6 @@ class Live(Scope):
         """Record that a comparison is again the current one of its fit and kind."""
         with self.database.write() as session:
             _make_current(session, comparison)
-        comparison.is_current = True
-
-    def read_naive_model(self, comparison_id: int) -> bytes:
-        """Return the naive forecast that was fitted for a comparison; empty if none was, or it was deleted."""
-        query = select(LiveComparison.naive_model).where(LiveComparison.comparison_id == comparison_id)
-        with self.database.read() as session:
-            return session.scalar(query) or b""
 
     def keep_naive_model(self, comparison_id: int, model: bytes) -> None:
         """Keep the naive forecast that was fitted for a comparison again."""
@@ -110,6 +105,12 @@ class Live(Scope):
         query = select(TrainingRun).where(TrainingRun.model_version_id == version_id).limit(1)
         with self.database.read() as session:
             return session.scalar(query)
+
+    def get_run_as_of(self, version_id: str) -> datetime | None:
+        """Return the time as of which the run that made a version saw the posts; None for an imported version."""
+        query = select(func.coalesce(TrainingRun.as_of, TrainingRun.started_at))
+        with self.database.read() as session:
+            return session.scalar(query.where(TrainingRun.model_version_id == version_id).limit(1))
 
     def list_current_live_comparisons(self, against: Sequence[str] = COMPARED_WITH) -> list[LiveComparison]:
         """Return the comparison of each kind that was used last, of the fits in production, of all streams."""
@@ -141,9 +142,9 @@ class Live(Scope):
         with self.database.read() as session:
             return list(session.scalars(query.order_by(one.comparison_id)))
 
-    def get_last_rollback_from(self, version_id: str) -> LedgerEntry | None:
-        """Return the last automatic rollback that took a version out of production; None if there was none."""
-        query = select(LedgerEntry).where(
+    def get_last_rollback_from(self, version_id: str) -> datetime | None:
+        """Return when an automatic rollback last took a version out of production; None if none did."""
+        query = select(LedgerEntry.at).where(
             LedgerEntry.from_version_id == version_id, LedgerEntry.action == "rollback", LedgerEntry.automatic
         )
         with self.database.read() as session:
@@ -217,8 +218,9 @@ def _make_current(session: Session, comparison: LiveComparison) -> None:
     is_this = LiveComparison.comparison_id == comparison.comparison_id
     of_fit = update(LiveComparison).where(of_kind, LiveComparison.fit == comparison.fit)
     kept = update(LiveComparison).where(of_kind, ~is_this, LiveComparison.naive_model.is_not(None))
-    session.execute(of_fit.values(is_current=is_this))
-    session.execute(kept.values(naive_model=None))
+    session.execute(of_fit.values(is_current=is_this), execution_options=PLAIN)
+    session.execute(kept.values(naive_model=None), execution_options=PLAIN)
+    set_committed_value(comparison, "is_current", True)
 
 
 def append_live_scores(
@@ -302,8 +304,7 @@ def _update_if_unchanged(session: Session, comparison: LiveComparison, values: M
     ]
     same = LiveComparison.comparison_id == comparison.comparison_id
     query = update(LiveComparison).where(same, *stands).values(values)
-    options = {"synchronize_session": False}
-    return session.execute(query.returning(LiveComparison.comparison_id), execution_options=options).first() is not None
+    return session.execute(query.returning(LiveComparison.comparison_id), execution_options=PLAIN).first() is not None
 
 
 def _is_after(time: datetime, post_id: str) -> ColumnElement[bool]:

@@ -137,7 +137,7 @@ class LiveForecast(OfModel, Base):
 
 
 class ForecastState(OfModel, Base):
-    """What the posts up to one mean for later forecasts of a fit, as its algorithm has condensed them."""
+    """The posts up to one, condensed by the algorithm of a fit to what its later forecasts need."""
 
     __tablename__ = f"{PREFIX}forecast_states"
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from contextlib import suppress
+from functools import cache
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
@@ -22,19 +23,24 @@ _MAX_BYTES = 10_000_000
 
 def make_manifest(version_id: str, data: Mapping[str, bytes]) -> bytes:
     """Return the manifest of a version with these files, by path."""
-    libraries = {}
-    for library in _LIBRARIES:
-        with suppress(metadata.PackageNotFoundError):
-            libraries[library] = metadata.version(library)
     content: dict[str, Any] = {
         "format": FORMAT,
         "version_id": version_id,
-        "libraries": libraries,
+        "libraries": _installed_versions(),
         "files": {
             name: {"sha256": hashlib.sha256(part).hexdigest(), "size": len(part)} for name, part in sorted(data.items())
         },
     }
     return (json.dumps(content, indent=2, sort_keys=True) + "\n").encode()
+
+
+@cache
+def _installed_versions() -> dict[str, str]:
+    versions = {}
+    for library in _LIBRARIES:
+        with suppress(metadata.PackageNotFoundError):
+            versions[library] = metadata.version(library)
+    return versions
 
 
 def find_version_folders(models_dir: Path, model_type: str) -> list[Path]:

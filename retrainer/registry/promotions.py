@@ -69,7 +69,7 @@ class Change:
     """A change of the production version.
 
     Attributes:
-        from_version: the version before; None if there was none.
+        from_version: the previous version; None if there was none.
         to_version: the version now.
         reason: why.
     """
@@ -409,10 +409,12 @@ def fetch_predecessor(session: Session, key: ModelKey) -> str | None:
     return None if promotion is None else promotion.from_version_id
 
 
+_UNDOING = aliased(LedgerEntry)
+
+
 def _not_undone(key: ModelKey) -> Select[LedgerEntry]:
     """Return the query for the promotions that were not undone, newest first."""
-    undoing = aliased(LedgerEntry)
-    is_undone = exists().where(undoing.undoes == LedgerEntry.entry_id)
+    is_undone = exists().where(_UNDOING.undoes == LedgerEntry.entry_id)
     query = select(LedgerEntry).where(is_of(LedgerEntry, key), LedgerEntry.action == "promotion", ~is_undone)
     return query.order_by(LedgerEntry.entry_id.desc())
 

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 
 _LONG_DIGITS = 8
-_PLAIN = {"synchronize_session": False}  # no objects of the session are changed too
+PLAIN = {"synchronize_session": False}  # no objects of the session are changed too
 
 
 def fetch_production(session: Session, key: ModelKey) -> ModelVersion | None:
@@ -83,7 +83,7 @@ def update_running_run(session: Session, run_id: str, **values: Any) -> None:
         RunInProgress: another process closed it.
     """
     query = update(TrainingRun).where(TrainingRun.run_id == run_id, TrainingRun.status == "running")
-    changed = session.execute(query.values(values).returning(TrainingRun.run_id), execution_options=_PLAIN)
+    changed = session.execute(query.values(values).returning(TrainingRun.run_id), execution_options=PLAIN)
     if changed.first() is None:
         fetch_running_run(session, run_id)  # says why
 

@@ -296,7 +296,7 @@ class ModelExplanation(Base):
     method: Mapped[str] = mapped_column(String(20))
     window: Mapped[dict[str, Any]]
     num_predictions: Mapped[int]
-    metrics: Mapped[dict[str, Any]]  # of the forecasts with everything
+    metrics: Mapped[dict[str, Any]]  # of the full forecasts
     parts: Mapped[list[Any]]
     seed: Mapped[int | None] = mapped_column(BigInteger)
     cost_usd: Mapped[float]

@@ -9,6 +9,7 @@ from sqlalchemy import func, select, update
 from retrainer.errors import ArtifactError
 from retrainer.registry.ledger import record_entry
 from retrainer.registry.queries import (
+    PLAIN,
     fetch_production,
     fetch_version,
     new_id,
@@ -265,7 +266,7 @@ class Versions(Scope):
                 "test_within_6h_accuracy": evaluation.within_6h_accuracy,
                 "test_overall_score": evaluation.overall_score,
             }
-            session.execute(query.values(scores), execution_options={"synchronize_session": False})
+            session.execute(query.values(scores), execution_options=PLAIN)
 
     def list_evaluations(
         self, version_id: str, run_id: str | None = None, *, limit: int | None = None

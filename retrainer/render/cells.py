@@ -74,9 +74,8 @@ def format_score(score: float | None) -> str:
 def format_expected_score(expected: ExpectedScore) -> str:
     """Return the interval in which the score of a text is expected, as a sentence without a full stop."""
     interval = f"{expected.low:.2f} to {expected.high:.2f}"
-    return (
-        f"Expected score: {interval} ({expected.level:.0%} interval, by its scores on {expected.posts} earlier posts)"
-    )
+    basis = f"from the version's scores on {expected.posts} earlier posts"
+    return f"Expected score: {interval} ({expected.level:.0%} interval, {basis})"
 
 
 def skill_style(skill: float) -> Literal["good", "bad", "warning"]:

@@ -42,12 +42,12 @@ def show_explanation(explanation: ModelExplanation) -> None:
     )
     console.paragraph(describe_reading(explanation))
     if explanation.problem:
-        console.paragraph(console.Styled(f"Not everything was measured: {explanation.problem}", "warning"))
+        console.paragraph(console.Styled(f"Incomplete: {explanation.problem}", "warning"))
     console.text()
 
 
 def describe(explanation: ModelExplanation) -> str:
-    """Return a sentence about when and on which posts it was measured, and the metrics with everything."""
+    """Return a sentence about when and on which posts it was measured, and the metrics of the full forecasts."""
     window = explanation.window
     metrics = ", ".join(
         f"{METRIC_LABELS[name] if name == 'crps_hours' else METRIC_LABELS[name].lower()} {format_value(name, value)}"
@@ -56,18 +56,18 @@ def describe(explanation: ModelExplanation) -> str:
     cost = f" for ${explanation.cost_usd:.4f}" if explanation.cost_usd else ""
     posts = number(explanation.num_predictions, "post")
     return (
-        f"Explained {explanation.explained_at:%Y-%m-%d %H:%M} UTC{cost} on {posts} "
-        f"from {window['start'][:10]} to {window['end'][:10]}: {metrics} with everything"
+        f"Measured {explanation.explained_at:%Y-%m-%d %H:%M} UTC{cost} on {posts} "
+        f"from {window['start'][:10]} to {window['end'][:10]}; full forecasts: {metrics}"
     )
 
 
 def describe_reading(explanation: ModelExplanation) -> str:
     """Return how to read the figures."""
     if explanation.method == "left_out":
-        what = "how much score and lift fall without the part"
+        what = "how much score and lift drop without the part"
     else:
-        what = "how much the score falls, and the CRPS rises, with the input of another forecast"
-    return f"The figures are {what}. Where the 95% interval includes 0, nothing is proven."
+        what = "how much the score drops and the CRPS rises with the input of another forecast"
+    return f"The figures show {what}. Where the 95% interval includes 0, the result is inconclusive."
 
 
 def is_proven(part: dict[str, Any]) -> bool:

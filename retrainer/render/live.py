@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 SHOWN_WEEKS = 12
 _LARGE = 100_000  # of e-values
-NAMES = {"naive": "naive forecast", "previous": "version before", "challenger": "challenger"}
+NAMES = {"naive": "naive forecast", "previous": "previous version", "challenger": "challenger"}
 VERDICTS: dict[Verdict, Styled | str] = {
     "fine": Styled("fine", "good"),
     "worse_than_naive": Styled("worse than naive", "bad"),
@@ -123,7 +123,7 @@ def notes(report: LiveReport) -> list[str | Styled]:
     covered = report.expected_score_coverage
     if covered is not None:
         posts = f"{covered.coverage:.1%} of the latest {number(covered.posts, 'live post')}"
-        found.append(f"The score was in the 80% interval expected before for {posts}.")
+        found.append(f"The 80% interval of the expected score covers {posts}.")
     if report.calibration is not None and report.calibration.word != "too few posts to say":
         fifths = ", ".join(f"{share:.0%}" for share in report.calibration.fifths)
         found.append(

@@ -32,7 +32,7 @@ _KINDS = {  # of problems whose names do not say how to count them
     "no_posts": ("stream", " without posts"),
     "nothing_in_production": ("model", " not in production"),
     "stale_posts": ("stream", " with stale posts"),
-    "degraded": ("model", " worse than the naive forecast or the version before"),
+    "degraded": ("model", " worse than the naive forecast or the previous version"),
 }
 
 

@@ -155,7 +155,7 @@ def _report_repetition(ended: str, name: str, *, is_paid: bool) -> None:
             f"the study '{ended}' has ended, and the same command would pay for its trials again",
             hint="Choose another --seed",
         )
-    log.warning("The study '%s' has ended; '%s' repeats its trials. Choose another --seed for others", ended, name)
+    log.warning("Study '%s' has ended; '%s' repeats its trials. Choose another --seed for new trials", ended, name)
 
 
 def load_study(storage: RDBStorage, name: str) -> OpenStudy:

@@ -45,7 +45,7 @@ class RunLog:
 def read_run_log(project_folder: Path, log_folder: Path, run: TrainingRun) -> RunLog | None:
     """Return the log of a run as far as it is written; None if none is found in the project folder.
 
-    A run that was started in another way has its log where its command was told to write it.
+    A run started in another way logs wherever its command says.
 
     Args:
         log_folder: of the runs that the server starts.

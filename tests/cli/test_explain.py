@@ -37,7 +37,7 @@ def test_a_timing_version_is_explained_by_its_inputs(trained: str, retrainer: Ru
     shown = retrainer("explain", trained, "--posts", "5")
     assert "Feature importance" in shown.out
     assert "the hour of the day" in shown.out
-    assert "Where the 95% interval includes 0, nothing is proven." in shown.out
+    assert "Where the 95% interval includes 0, the result is inconclusive." in shown.out
 
 
 def test_show_has_the_latest_explanation(trained: str, retrainer: Runner) -> None:
@@ -57,8 +57,8 @@ def test_the_same_posts_give_the_same_figures(trained: str, retrainer: Runner) -
 def test_an_algorithm_without_parts_is_refused_and_others_are_named(trained: str, retrainer: Runner) -> None:
     done = retrainer("explain", "content@production")
     assert done.code == 2
-    assert "the algorithm 'baseline' has no parts of the context that can be left out" in done.err
-    assert "These may have some: claude_api, finetuned_lm" in done.err
+    assert "the algorithm 'baseline' has no context parts to leave out" in done.err
+    assert "Algorithms that may have some: claude_api, finetuned_lm" in done.err
 
 
 def test_a_version_without_later_posts_cannot_be_explained(trained: str, retrainer: Runner) -> None:
@@ -114,10 +114,10 @@ def test_the_page_of_a_version_shows_the_parts_with_their_intervals(project: Pro
     project.registry.record_explanation(explanation_of(trained, "the last posts"))
     page = html.unescape(page_of(project, trained))
     assert "What the forecasts depend on" in page
-    assert "for $0.0123 on 20 posts from 2025-12-01 to 2025-12-31: score 0.430, lift 0.018 with everything." in page
+    assert "for $0.0123 on 20 posts from 2025-12-01 to 2025-12-31; full forecasts: score 0.430, lift 0.018." in page
     assert "Largest: 'the last posts', +0.030 (+0.010 to +0.050)." in page
     assert "-0.004 to +0.028" in page
-    assert "Not everything was measured: the limit is reached the last posts" in page
+    assert "Incomplete: the limit is reached the last posts" in page
 
 
 def test_hostile_labels_are_escaped_on_pages_and_screens(project: Project, trained: str, retrainer: Runner) -> None:
@@ -128,13 +128,13 @@ def test_hostile_labels_are_escaped_on_pages_and_screens(project: Project, train
     shown = retrainer("show", trained)
     assert shown.code == 0
     assert "\u202e" not in shown.out
-    assert "Not everything was measured" in shown.out
+    assert "Incomplete: " in shown.out
 
 
 def test_an_explanation_of_nothing_is_shown_without_a_chart(project: Project, trained: str, retrainer: Runner) -> None:
     (_, unmeasured) = explanation_of(trained, MARKUP).parts
     project.registry.record_explanation(explanation_of(trained, MARKUP, parts=[unmeasured]))
-    assert "Not everything was measured" in page_of(project, trained)
+    assert "Incomplete: " in page_of(project, trained)
     assert retrainer("show", trained).code == 0
 
 

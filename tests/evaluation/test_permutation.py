@@ -10,11 +10,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from retrainer.algorithms import Algorithm, TimingForecasts, hookimpl, hours_between, utc_times
+from retrainer.algorithms import Algorithm, Budget, TimingForecasts, hookimpl, hours_between, utc_times
 from retrainer.algorithms.hookspecs import NoOptions
 from retrainer.algorithms.manager import LoadedAlgorithm, load_algorithm
 from retrainer.algorithms.model import TrainedModel
-from retrainer.evaluation.permutation import permute_inputs, swap_waits
+from retrainer.evaluation.permutation import MOVED_POSTS, permute_inputs, swap_waits
 from retrainer.evaluation.windows import Window, held_out_window
 
 if TYPE_CHECKING:
@@ -148,20 +148,60 @@ def test_the_same_seed_gives_the_same_importances() -> None:
 
 
 def test_no_post_after_an_origin_is_passed_on() -> None:
-    """The last post known is where it was, at its own time or with the whole history moved."""
+    """The last post known is at the origin, and it is none of those that came after the real one."""
     posts = after_waits([2, 5, 11])
-    times = utc_times(posts)
-    seen: list[int] = []
+    window = window_of(posts)
+    rows = {post_id: row for row, post_id in enumerate(posts["post_id"])}
+    asked: list[pd.DataFrame] = []
 
     def wait(known: pd.DataFrame, origins: Origins) -> list[float]:
-        moved = utc_times(known)[origins.position] - origins.time
-        assert (moved == np.timedelta64(0)).all()
-        seen.append(len(known))
+        assert (utc_times(known)[origins.position] == origins.time).all()
+        assert (np.diff(utc_times(known)) > np.timedelta64(0)).all()
+        assert known["post_id"].is_unique
+        asked.append(known)
         return [1.0] * len(origins)
 
-    window = window_of(posts)
     permute_inputs(model_of(wait), posts, window)
-    assert max(seen) == int(window.origins.position.max()) + 1 < len(times)
+    _, *permuted = asked
+    assert len(permuted) == len(INPUTS) * len(window.origins)
+    for number, known in enumerate(permuted):
+        position = int(window.origins.position[number % len(window.origins)])
+        assert max(rows[one.removesuffix("-moved")] for one in known["post_id"]) == position
+
+
+def test_the_posts_before_the_last_ones_stay_as_they_were() -> None:
+    posts = after_waits([2, 5, 11], 200)
+    times = set(utc_times(posts).tolist())
+    stayed: list[int] = []
+
+    def wait(known: pd.DataFrame, origins: Origins) -> list[float]:
+        stayed.append(len(known) - MOVED_POSTS - 1)
+        assert set(utc_times(known)[: stayed[-1]].tolist()) <= times
+        return [1.0] * len(origins)
+
+    permute_inputs(model_of(wait), posts, window_of(posts))
+    assert min(stayed[1:]) > 40
+
+
+def test_all_forecasts_of_a_paid_model_count_in_the_budget() -> None:
+    @hookimpl
+    def algorithm() -> Algorithm:
+        return Algorithm(name="mine", model_types=("timing",), summary="Made for a test.", paid=True)
+
+    @hookimpl
+    def train() -> dict[str, Any]:
+        return {}
+
+    @hookimpl
+    def predict(origins: Origins, budget: Budget) -> TimingForecasts:
+        budget.reserve(0.01, max_calls=None, max_cost=None)
+        return TimingForecasts(np.ones((len(origins), 99)), np.ones(len(origins)))
+
+    plugin = SimpleNamespace(algorithm=algorithm, train=train, predict=predict)
+    model = TrainedModel(LoadedAlgorithm.from_plugin(plugin, "mine"), NoOptions(), {}, "timing")
+    posts, budget = after_waits([2, 5, 11]), Budget()
+    permute_inputs(model, posts, window_of(posts, 3), budget)
+    assert budget.calls == 1 + len(INPUTS) * 3
 
 
 def test_a_single_post_has_nothing_to_permute() -> None:
@@ -208,10 +248,12 @@ def trained(name: str, posts: pd.DataFrame) -> TrainedModel:
 
 @pytest.mark.slow
 def test_prophet_depends_on_the_hour_of_a_daily_stream() -> None:
-    posts = daily()
-    hour = worth(trained("prophet", posts), posts)["hour"]
-    assert hour["crps_hours"].interval is not None
-    assert hour["crps_hours"].interval[0] > 0
+    """Though it learns the hours again from the posts before those that are moved."""
+    posts = daily(1000)
+    found = permute_inputs(trained("prophet", posts), posts, window_of(posts, 60))
+    score = dict(found.parts[0].worth or {})["overall_score"]
+    assert score.interval is not None
+    assert score.interval[0] > 0
 
 
 def test_the_naive_forecast_depends_on_no_input() -> None:

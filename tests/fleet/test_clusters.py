@@ -247,6 +247,14 @@ def test_a_process_that_must_end_gets_no_other_call() -> None:
 
 
 @pytest.mark.usefixtures("_children")
+def test_calls_are_not_slowed_down_by_how_dask_has_its_workers_give_memory_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("MALLOC_TRIM_THRESHOLD_", "65536")
+    assert call_in_child("", os.getenv, "MALLOC_TRIM_THRESHOLD_").result is None
+
+
+@pytest.mark.usefixtures("_children")
 def test_log_records_leave_a_worker_without_its_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
     value = "only this worker has it"
     monkeypatch.setenv("SOME_API_KEY", value)

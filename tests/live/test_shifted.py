@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 STREAM = "trump_twitter_2009_2017.csv"
 WEEK = timedelta(weeks=1)
-MAX_POSTS = 440  # twice the median of `make bench-live` for a rollback
+MAX_POSTS = 440  # twice the median of `make bench-live` for a rollback; it prints from how many starts this is enough
 SHIFTED = """
     from dataclasses import replace
 

@@ -11,11 +11,12 @@ import sqlalchemy as sa
 from retrainer.backup import back_up, restore_backup
 from retrainer.live import forecasting
 from retrainer.live.scores import Totals
+from retrainer.pipeline.forecast import predict_next
 from retrainer.posts.importer import import_records
 from retrainer.registry.live import mark_posts_changed
 from retrainer.registry.live_tables import ForecastState
 from retrainer_prophet.checkpoint_state import CACHE
-from tests.conftest import NOW, configure, import_sample, open_project
+from tests.conftest import NOW, configure, import_sample, open_project, runtime_of
 from tests.live.updating import START, scores_of, train_as_of, updated
 
 if TYPE_CHECKING:
@@ -90,6 +91,24 @@ def test_scores_with_a_state_are_those_from_all_posts_to_the_last_digit(
     assert all_at_once(project, comparison) == scores
 
 
+def test_the_next_post_is_forecast_from_the_last_posts_the_same(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    updated(project)
+    assert states(project)
+    runtime, until = runtime_of(project), timedelta(days=3)
+    CACHE.clear()
+    with monkeypatch.context() as few:
+        few.setattr(type(project.posts), "load", None)  # so that a read of all posts would fail
+        found = predict_next(project, runtime, "timing", NOW, until=until)
+        at_the_last = predict_next(project, runtime, "timing", NOW, at="last")
+    with project.registry.database.write() as session:
+        session.execute(sa.delete(ForecastState))
+    CACHE.clear()
+    assert predict_next(project, runtime, "timing", NOW, until=until) == found
+    assert predict_next(project, runtime, "timing", NOW, at="last") == at_the_last
+
+
 def test_a_change_before_its_last_post_deletes_a_state(project: Project) -> None:
     """In the transaction of the change; the scores are then those from the changed posts. A later post deletes none."""
     comparison = update_one_by_one(project)
@@ -105,7 +124,7 @@ def test_a_change_before_its_last_post_deletes_a_state(project: Project) -> None
 
 
 def test_a_state_of_a_later_post_is_not_used_for_an_earlier_one(project: Project) -> None:
-    """The comparison with the version before begins with its first post, wherever that with the naive one stands."""
+    """The comparison with the previous version begins with its first post, wherever that with the naive one stands."""
     updated(project)
     (before,) = states(project)
     second = train_as_of(project.folder, at=LATER)

@@ -67,6 +67,12 @@ def kept(project: Project, comparison: LiveComparison) -> Kept:
     return Kept(scores_of(project, found), (found.through, found.through_post_id), totals)
 
 
+def naive_model(project: Project, comparison: LiveComparison) -> bytes | None:
+    """Return the naive forecast that is kept with a comparison."""
+    found = project.registry.list_live_comparisons("timing", comparison.fit)
+    return next(one.naive_model for one in found if one.comparison_id == comparison.comparison_id)
+
+
 def from_scratch(project: Project, comparison: LiveComparison, now: datetime = NOW) -> Kept:
     """Make all scores of the production version's comparisons again."""
     with project.registry.database.write() as session:
@@ -325,17 +331,17 @@ def test_the_comparison_used_last_is_current(live_project: Project) -> None:
 def test_the_naive_forecast_is_kept_of_the_current_comparison_alone_and_fitted_again(live_project: Project) -> None:
     project = live_project
     first = updated(project, now=LATER)["naive"]
-    model = project.registry.read_naive_model(first.comparison_id)
+    model = naive_model(project, first)
     assert model
     train_as_of(project.folder, at=LATER)
     second = updated(project)["naive"]
-    assert project.registry.read_naive_model(second.comparison_id)
-    assert project.registry.read_naive_model(first.comparison_id) == b""
+    assert naive_model(project, second)
+    assert naive_model(project, first) is None
     promote_version(project, runtime_of(project), first.version_id, "by hand", NOW)
     again = updated(project)["naive"]
     assert again.comparison_id == first.comparison_id
     assert again.num_scored > first.num_scored
-    assert project.registry.read_naive_model(first.comparison_id) == model
+    assert naive_model(project, first) == model
     assert kept(project, again) == from_scratch(project, again)
 
 

@@ -1,4 +1,4 @@
-"""Nats a token and likelihood lift, by hand and against models whose lift is known."""
+"""Nats per token and likelihood lift, by hand and against models whose lift is known."""
 
 from __future__ import annotations
 

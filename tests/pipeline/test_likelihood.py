@@ -124,9 +124,9 @@ def test_evaluate_and_show_print_them_and_explain_them(project: Project, plugins
     nats, lift = (f"{metrics[key]:.4f}" for key in ("nats_per_token", "likelihood_lift"))
     printed = retrainer("evaluate", version.version_id, env=plugins.environ).out
     lines = {line.split("  ")[0].strip(): line for line in reversed(printed.splitlines()) if line}
-    assert nats in lines["Nats a token"]
+    assert nats in lines["Nats per token"]
     assert lift in lines["Likelihood lift"]
-    assert "Likelihood lift: nats a token by which a post is more likely from its own origin" in printed
+    assert "Likelihood lift: nats per token that a post gains from its own origin" in printed
     shown = retrainer("show", version.version_id, env=plugins.environ).out
     assert nats in shown
     assert lift in shown

@@ -447,7 +447,7 @@ def test_a_truncated_text_is_counted_separately(claude: LoadedAlgorithm, server:
         (Reply(changes={"stop_reason": "pause_turn"}), "stopped for 'pause_turn'"),
         (Reply(body=b"[]"), "not a message"),
         (claude_server.web_page(), "not a message"),
-        (claude_server.malformed(), "not JSON"),
+        (claude_server.malformed(), "not a message"),
         (claude_server.cut_short(), "connection to the Claude API failed"),
         (
             claude_server.bad_request("messages: too many tokens"),

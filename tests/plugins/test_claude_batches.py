@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import signal
 import subprocess
 import sys
 from contextlib import closing
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +19,7 @@ from pydantic import TypeAdapter
 
 from retrainer.algorithms.answer_cache import AnswerCache
 from retrainer.algorithms.budget import Budget
+from retrainer.algorithms.manager import load_algorithm
 from retrainer.errors import AlgorithmError, MissingCredentials
 from retrainer.registry.budgets import SharedBudget
 from retrainer_claude import ClaudeOptions
@@ -40,6 +43,8 @@ if TYPE_CHECKING:
 TEN = range(90, 100)
 FAST: dict[str, Any] = {"batch": True, "batch_poll_seconds": 0.01}
 IMPATIENT = 0.3 / 3600  # hours
+NOT_FOUND = claude_server.error(404, "not_found_error", "no such batch")
+NO_BATCHES = Reply(body={"data": [], "has_more": False, "first_id": None, "last_id": None})
 
 
 def predict_ten(claude: LoadedAlgorithm, budget: Budget | None = None, **given: Any) -> list[ContentForecast]:
@@ -51,7 +56,7 @@ def leave(claude: LoadedAlgorithm, server: ClaudeServer, answers: Path, *shared:
     """Send a batch and do not wait for its results."""
     server.batches.hold()
     budget = Budget(AnswerCache(answers), shared=shared)
-    with pytest.raises(AlgorithmError, match=r"has not ended .*run the same command again within 29 days"):
+    with pytest.raises(AlgorithmError, match=r"did not end .*run the same command again within 29 days"):
         predict_ten(claude, budget, batch_timeout_hours=IMPATIENT, **given)
     assert budget.cost_usd == 0
     server.batches.release()
@@ -170,7 +175,7 @@ def test_an_expired_request_or_one_with_a_transient_error_is_repeated_as_a_call(
     assert outcomes(forecasts) == ["ok"] * 10
     assert len(server.requests) == 2
     assert budget.cost_usd == pytest.approx(sum(forecast.cost_usd for forecast in forecasts))
-    assert "2 requests of the batch expired or met a transient error, and are repeated" in caplog.text
+    assert "Repeating 2 requests of the batch" in caplog.text
 
 
 def test_a_canceled_or_invalid_request_is_a_failed_forecast(
@@ -182,6 +187,7 @@ def test_a_canceled_or_invalid_request_is_a_failed_forecast(
     forecasts = predict_ten(claude, budget)
     assert outcomes(forecasts) == ["failed", "refusal", "ok", "failed", *["ok"] * 6]
     assert (budget.refusals, server.requests) == (1, [])
+    assert budget.cost_usd == pytest.approx(sum(forecast.cost_usd for forecast in forecasts))
     assert "2 of 10 forecasts failed, the last because the batch was canceled" in caplog.text
 
 
@@ -220,7 +226,15 @@ def test_a_transient_error_is_repeated(
     assert list((tmp_path / "answers").iterdir()) == []
 
 
-@pytest.mark.parametrize("reply", [claude_server.cut_short(), claude_server.server_error(), claude_server.malformed()])
+@pytest.mark.parametrize(
+    "reply",
+    [
+        claude_server.cut_short(),
+        claude_server.server_error(),
+        claude_server.malformed(),
+        Reply(500, claude_server.server_error().body, {"x-should-retry": "false"}),
+    ],
+)
 def test_a_batch_whose_creation_was_not_answered_is_found(
     claude: LoadedAlgorithm, server: ClaudeServer, reply: Reply
 ) -> None:
@@ -233,6 +247,27 @@ def test_a_batch_whose_creation_was_not_answered_is_found(
     assert len(server.batches.received["create"]) == 1
     assert budget.cost_usd == pytest.approx(paid(server))
     assert all("0000" not in request.path for request in server.batches.received["results"])
+
+
+def test_a_lost_batch_that_is_listed_late_is_found(claude: LoadedAlgorithm, server: ClaudeServer) -> None:
+    server.batches.lose("create", claude_server.cut_short())
+    server.batches.fail("list", NO_BATCHES, NO_BATCHES)  # before it is created, and right after
+    budget = Budget()
+    assert outcomes(predict_ten(claude, budget)) == ["ok"] * 10
+    assert len(server.batches.created) == 1
+    assert budget.cost_usd == pytest.approx(paid(server))
+
+
+def test_a_lost_batch_is_found_behind_many_others(
+    claude: LoadedAlgorithm, server: ClaudeServer, tmp_path: Path
+) -> None:
+    leave(claude, server, tmp_path)
+    batches = AnswerCache(tmp_path).batches
+    batches.save(replace(batches.list()[0], batch_id=None))
+    for _ in range(1200):
+        server.batches.add_foreign(1)
+    assert outcomes(predict_ten(claude, Budget(AnswerCache(tmp_path)))) == ["ok"] * 10
+    assert len(server.batches.received["create"]) == 1
 
 
 def test_the_batch_of_another_project_is_not_taken_for_a_lost_one(
@@ -285,25 +320,84 @@ def test_results_that_break_off_are_read_again_and_paid_for_once(
 ) -> None:
     server.batches.lose("results", *[claude_server.cut_short()] * 3)
     budget = Budget(AnswerCache(tmp_path))
-    with pytest.raises(AlgorithmError, match=r"the results of the batch .* cannot be read.*run the same command again"):
+    with pytest.raises(AlgorithmError, match=r"cannot read the results of batch .*run the same command again"):
         predict_ten(claude, budget)
-    cached = len(list(tmp_path.glob("*.json"))) - 1  # and the record of the batch
-    assert 0 < cached < 10
-    assert 0 < budget.cost_usd < paid(server)
+    assert budget.cost_usd == 0
     with open_budget(tmp_path) as second:
         assert outcomes(predict_ten(claude, second)) == ["ok"] * 10
     assert len(server.batches.created) == 1
-    assert budget.cost_usd + second.cost_usd == pytest.approx(paid(server))
+    assert second.cost_usd == pytest.approx(paid(server))
+
+
+def test_an_outage_while_the_batch_is_waited_for_does_not_end_the_run(
+    claude: LoadedAlgorithm, server: ClaudeServer
+) -> None:
+    outage = [claude_server.server_error(), claude_server.overloaded(), claude_server.rate_limited()]
+    server.batches.fail("retrieve", *outage * 5, claude_server.web_page(), claude_server.cut_short())
+    assert outcomes(predict_ten(claude)) == ["ok"] * 10
+    assert len(server.batches.created) == 1
+    assert server.requests == []
 
 
 def test_a_state_that_cannot_be_read_is_an_error_in_the_end(
     claude: LoadedAlgorithm, server: ClaudeServer, tmp_path: Path
 ) -> None:
-    server.batches.fail("retrieve", *[claude_server.server_error()] * 10)
-    with pytest.raises(AlgorithmError, match=r"the state of the batch .* cannot be read: .*500"):
+    server.batches.fail("retrieve", *[claude_server.server_error()] * 1000)
+    with pytest.raises(AlgorithmError, match=r"did not end|cannot read the state of batch .*: .*500"):
+        predict_ten(claude, Budget(AnswerCache(tmp_path)), batch_timeout_hours=IMPATIENT)
+    server.batches.stop_failing()
+    assert outcomes(predict_ten(claude, Budget(AnswerCache(tmp_path)))) == ["ok"] * 10
+    assert len(server.batches.created) == 1
+
+
+@pytest.mark.parametrize(("operation", "times"), [("retrieve", 9), ("results", 2)])
+def test_a_batch_that_is_not_found_for_a_while_is_not_paid_for_again(
+    claude: LoadedAlgorithm, server: ClaudeServer, operation: Operation, times: int
+) -> None:
+    """The API is known to answer with 404 for a minute after a batch was created, or has ended."""
+    server.batches.fail(operation, *[NOT_FOUND] * times)
+    budget = Budget()
+    assert outcomes(predict_ten(claude, budget)) == ["ok"] * 10
+    assert len(server.batches.created) == 1
+    assert server.requests == []
+    assert budget.cost_usd == pytest.approx(paid(server))
+
+
+def test_results_that_are_not_found_leave_the_batch(
+    claude: LoadedAlgorithm, server: ClaudeServer, tmp_path: Path
+) -> None:
+    server.batches.fail("results", *[NOT_FOUND] * 3)
+    with pytest.raises(AlgorithmError, match=r"cannot read the results of batch .*: they do not exist"):
         predict_ten(claude, Budget(AnswerCache(tmp_path)))
     assert outcomes(predict_ten(claude, Budget(AnswerCache(tmp_path)))) == ["ok"] * 10
     assert len(server.batches.created) == 1
+
+
+def test_missing_results_are_repeated_and_may_have_cost_money(
+    claude: LoadedAlgorithm, server: ClaudeServer, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    leave(claude, server, tmp_path)
+    (batch,) = AnswerCache(tmp_path).batches.list()
+    highest = max(batch.estimates.values())
+    del server.batches.created[0].results[3:5]
+    budget = Budget(AnswerCache(tmp_path))
+    forecasts = predict_ten(claude, budget)
+    assert outcomes(forecasts) == ["ok"] * 10
+    assert [len(one.results) for one in server.batches.created] == [8, 2]
+    assert budget.cost_usd == pytest.approx(sum(one.cost_usd for one in forecasts) + 2 * highest, rel=0.05)
+    assert "has no results for 2 requests" in caplog.text
+
+
+def test_lines_of_others_and_a_second_line_for_a_request_are_ignored(
+    claude: LoadedAlgorithm, server: ClaudeServer, tmp_path: Path
+) -> None:
+    leave(claude, server, tmp_path)
+    lines = server.batches.created[0].results
+    lines[:0] = [{"custom_id": one["custom_id"], "result": {"type": "canceled"}} for one in lines]  # read last
+    lines.append({"custom_id": "another's", "result": {"type": "expired"}})
+    budget = Budget(AnswerCache(tmp_path))
+    assert outcomes(predict_ten(claude, budget)) == ["ok"] * 10
+    assert budget.cost_usd == pytest.approx(paid(server))
 
 
 # --- the next run ---------------------------------------------------------------------------------
@@ -318,6 +412,7 @@ def test_the_next_run_takes_the_results_and_records_their_cost(
     assert len(server.batches.created) == 1
     assert server.requests == []
     assert budget.cost_usd == pytest.approx(paid(server))
+    assert budget.reserved_usd == 0, "it reserved nothing itself"
     assert list(tmp_path.iterdir()) == []
     predict_ten(claude, Budget(AnswerCache(tmp_path)))
     assert len(server.batches.created) == 2, "a third run has its own"
@@ -339,21 +434,54 @@ def test_a_batch_without_results_is_sent_again(
     claude: LoadedAlgorithm, server: ClaudeServer, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     leave(claude, server, tmp_path)
-    server.batches.fail("retrieve", claude_server.error(404, "not_found_error", "deleted"))
+    server.batches.fail("retrieve", *[NOT_FOUND] * 10)
     assert outcomes(predict_ten(claude, Budget(AnswerCache(tmp_path)))) == ["ok"] * 10
     assert len(server.batches.created) == 2
-    assert "do not exist, or not for these credentials: its requests are repeated" in caplog.text
+    assert "not found with these credentials; sending its requests again" in caplog.text
 
 
-@pytest.mark.parametrize("content", ["", "[]", '{"token": 1}', '{"estimates": {}, "reserved_in": null}'])
-def test_an_unreadable_record_is_ignored(
-    claude: LoadedAlgorithm, server: ClaudeServer, tmp_path: Path, content: str
+def test_another_service_at_the_address_does_not_forget_a_batch(
+    claude: LoadedAlgorithm, server: ClaudeServer, tmp_path: Path
+) -> None:
+    leave(claude, server, tmp_path)
+    server.batches.fail("retrieve", *[NOT_FOUND] * 10)
+    server.batches.fail("list", NOT_FOUND)
+    with pytest.raises(AlgorithmError, match="has no Message Batches"):
+        predict_ten(claude, Budget(AnswerCache(tmp_path)))
+    assert outcomes(predict_ten(claude, Budget(AnswerCache(tmp_path)))) == ["ok"] * 10
+    assert len(server.batches.created) == 1
+
+
+def test_answers_to_requests_of_another_run_are_kept_for_it(
+    claude: LoadedAlgorithm, server: ClaudeServer, tmp_path: Path
+) -> None:
+    leave(claude, server, tmp_path)
+    posts = make_posts()
+    with open_budget(tmp_path) as budget:
+        predict(claude, posts, before(posts, 95, 96), budget=budget, **FAST)
+    assert outcomes(predict_ten(claude, Budget(AnswerCache(tmp_path)))) == ["ok"] * 10
+    assert [len(batch.results) for batch in server.batches.created] == [10, 2], "what was used is paid for again"
+
+
+def test_without_batch_the_requests_of_one_are_paid_for_again_with_a_warning(
+    claude: LoadedAlgorithm, server: ClaudeServer, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    leave(claude, server, tmp_path)
+    predict_ten(claude, Budget(AnswerCache(tmp_path)), batch=False)
+    assert len(server.requests) == 10
+    assert "Paying again, with `batch: false`, for requests of a batch" in caplog.text
+
+
+@pytest.mark.parametrize("content", ["", '{"token": 1}', '{"estimates": []}', '{"estimates": {"a": "much"}}'])
+def test_an_unreadable_record_is_a_warning(
+    claude: LoadedAlgorithm, server: ClaudeServer, tmp_path: Path, content: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     leave(claude, server, tmp_path)
     (record,) = tmp_path.glob("*-batch.json")
     record.write_text(content)
     assert outcomes(predict_ten(claude, Budget(AnswerCache(tmp_path)))) == ["ok"] * 10
     assert len(server.batches.created) == 2
+    assert f"Cannot read the record of a batch '{record}', whose requests may be paid for again" in caplog.text
 
 
 def test_a_record_is_private_and_contains_no_key_or_request(
@@ -377,7 +505,7 @@ def test_a_batch_that_another_process_waits_for_is_left_to_it(
     polls = len(server.batches.received["retrieve"])
     with (
         batches.lock(batches.list()[0].token),
-        pytest.raises(AlgorithmError, match="has not ended within"),
+        pytest.raises(AlgorithmError, match="did not end within"),
     ):
         predict_ten(claude, Budget(AnswerCache(tmp_path)), batch_timeout_hours=IMPATIENT)
     assert "Another process is waiting for a batch with the same requests" in caplog.text
@@ -463,6 +591,58 @@ def test_the_run_after_a_killed_one_pays_for_the_batch_once(
     assert retrainer("doctor").code == 0
 
 
+def predict_until_killed(folder: Path, url: str, budget_id: str, kill_before: int) -> None:
+    """Predict, and be killed right before a change of the folder of answers, by its number from 0."""
+    os.environ |= {"ANTHROPIC_BASE_URL": url, "ANTHROPIC_API_KEY": KEY}
+    database = open_project(folder).registry.database
+    claude = load_algorithm("claude_api", "content")
+    changes = 0
+
+    def count(event: str, arguments: tuple[Any, ...]) -> None:
+        nonlocal changes
+        if event in {"os.rename", "os.remove"} and str(folder / "answers") in str(arguments[0]):
+            if changes == kill_before:
+                os.kill(os.getpid(), signal.SIGKILL)
+            changes += 1
+
+    sys.addaudithook(count)
+    budget = Budget(AnswerCache(folder / "answers"), shared=(SharedBudget(database, budget_id),))
+    predict_ten(claude, budget)
+
+
+@pytest.mark.slow
+def test_wherever_a_run_is_killed_its_batch_is_paid_for_once(
+    claude: LoadedAlgorithm, server: ClaudeServer, folder: Path
+) -> None:
+    """Processes are forked from one that has imported everything, each killed one change of a file later."""
+    processes = multiprocessing.get_context("forkserver")
+    processes.set_forkserver_preload([__name__])
+    server.batches.end(0, "canceled")  # what is not cached is settled when the record is deleted
+    project = open_project(folder)
+    with closing(project.registry.database) as database:
+        for kill_before in range(100):
+            budget = SharedBudget.create(database, 1.0, NOW)
+            assert budget.budget_id
+            created, calls, already_paid = len(server.batches.created), len(server.requests), paid(server)
+            process = processes.Process(
+                target=predict_until_killed, args=(folder, server.url, budget.budget_id, kill_before)
+            )
+            process.start()
+            process.join()
+            if process.exitcode == 0:
+                break
+            assert process.exitcode == -signal.SIGKILL
+            second = Budget(AnswerCache(folder / "answers"), shared=(budget,))
+            assert outcomes(predict_ten(claude, second))[1:] == ["ok"] * 9
+            assert len(server.batches.created) == created + 1
+            assert len(server.requests) <= calls + 1, "only the canceled one is requested again"
+            assert budget.limit_and_use()[1] >= paid(server) - already_paid - 1e-12
+            assert AnswerCache(folder / "answers").batches.list() == []
+            second.answers.clear_used()
+            assert list((folder / "answers").glob("*.json")) == []
+        assert kill_before > 2 * 10
+
+
 @pytest.mark.slow
 @pytest.mark.usefixtures("posts")
 def test_an_interrupted_run_says_that_its_batch_goes_on(
@@ -474,7 +654,7 @@ def test_an_interrupted_run_says_that_its_batch_goes_on(
     process.send_signal(signal.SIGINT)
     _, log = process.communicate()
     assert process.returncode == 130
-    assert "The batch goes on: run the same command again within 29 days" in log
+    assert "The batch continues: run the same command again within 29 days" in log
     assert "Traceback" not in log
 
 

@@ -7,7 +7,7 @@ import json
 import random
 import re
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import pandas as pd
 import pytest
@@ -18,6 +18,7 @@ from retrainer.errors import AlgorithmError, CostLimitReached
 from retrainer.evaluation.ablation import leave_out_parts
 from retrainer.evaluation.windows import Window, held_out_window
 from tests import claude_server
+from tests.claude_batches import Operation
 from tests.claude_server import KEY, ClaudeServer, Received
 
 if TYPE_CHECKING:
@@ -228,9 +229,13 @@ def test_left_out_parts_are_not_in_the_request(
 
 def true_cost(server: ClaudeServer) -> float:
     """Return what the server would charge for all messages that it wrote, whether they arrived or not."""
+    return cost_of(server.usages)
+
+
+def cost_of(usages: list[dict[str, Any]]) -> float:
     names = {"input_tokens": "input", "output_tokens": "output"}
     names |= {"cache_creation_input_tokens": "cache_write", "cache_read_input_tokens": "cache_read"}
-    total: float = sum(usage[name] * float(PRICED[price]) for usage in server.usages for name, price in names.items())
+    total: float = sum(usage[name] * float(PRICED[price]) for usage in usages for name, price in names.items())
     return total / 1e6
 
 
@@ -265,6 +270,31 @@ def test_it_never_spends_more_than_the_limit_whatever_fails(
     assert 0 < true_cost(server) <= budget.cost_usd + 1e-9
     assert budget.cost_usd <= limit
     assert budget.reserved_usd == pytest.approx(0)
+
+
+@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(1, 10))])
+def test_batches_never_spend_more_than_the_limit_whatever_fails(
+    seed: int, claude: LoadedAlgorithm, connect: Callable[[ClaudeServer], ClaudeServer]
+) -> None:
+    generator = random.Random(seed)  # noqa: S311  reproducible faults
+    limit = generator.uniform(0.03, 0.2)
+    server = connect(Writer(greet))
+    for number in range(2 * POSTS):
+        if generator.random() < 0.3:
+            server.batches.end(number, generator.choice(("errored", "canceled", "expired")))
+    for operation in generator.choices(get_args(Operation), k=6):
+        if generator.random() < 0.5:
+            server.batches.fail(operation, generator.choice(FAULTS[:6])())
+        else:  # by an error that does not say that nothing was done
+            server.batches.lose(operation, generator.choice(FAULTS[2:6])())
+    budget = Budget(limit_usd=limit)
+    options = {"batch": True, "batch_poll_seconds": 0.01, "samples": generator.choice((1, 2)), **EXPENSIVE}
+    with contextlib.suppress(CostLimitReached, AlgorithmError):
+        explain(claude, make_posts(greeting), budget, **options)
+    lines = [line["result"] for batch in server.batches.created for line in batch.results]
+    half_price = [line["message"]["usage"] for line in lines if line["type"] == "succeeded"]
+    assert true_cost(server) - cost_of(half_price) / 2 <= budget.cost_usd + budget.reserved_usd + 1e-9
+    assert budget.cost_usd + budget.reserved_usd <= limit + 1e-9
 
 
 def test_parts_measured_before_the_limit_are_kept(
@@ -344,7 +374,7 @@ def test_the_explanation_is_kept_with_the_version(greetings: str, environ: dict[
     asked = ("explain", "content@production", "--posts", "8")
     done = retrainer(*asked, env=environ)
     assert done.code == 2
-    assert "forecasts of 'claude_api' cost money: this explanation costs up to about $" in done.err
+    assert "forecasts of 'claude_api' cost money: this explanation may cost up to about $" in done.err
     assert "(48 calls)" in done.err
     made = retrainer(*asked, "--max-cost", "1", "--json", env=environ)
     assert made.code == 0, made.err
@@ -372,7 +402,7 @@ def test_what_was_paid_for_is_not_paid_for_again_after_the_limit(
     assert "(--max-cost)" in short.json["problem"]
     measured = [part for part in short.json["parts"] if part["worth"]]
     assert 0 < len(measured) < len(PARTS)
-    assert "Not everything was measured" in retrainer("show", greetings, env=environ).out
+    assert "Incomplete: " in retrainer("show", greetings, env=environ).out
     rest = retrainer("explain", greetings, "--posts", "8", "--max-cost", "0.5", "--json", env=environ)
     assert rest.code == 0, rest.err
     whole_parts = [part for part in measured if part["num_predictions"] == 8]  # the limit may come within one

@@ -333,7 +333,7 @@ def test_the_run_after_a_killed_one_makes_only_the_missing_calls(
     done = retrainer("train", "content", "--json", env=environ)
     assert done.code == 0, done.err
     assert len(server.requests) == 8 + 13
-    assert "7 of 20 answers were paid for by an earlier run and are reused" in done.err
+    assert "Reusing 7 of 20 answers, paid for by an earlier run" in done.err
     (run,) = done.json["training_runs"]
     assert run["evaluation"]["num_predictions"] == 20
     assert run["evaluation"]["metrics"]["tokens"] > run["tokens"] > 0

@@ -371,8 +371,8 @@ def test_the_time_left_is_logged(base: Path, caplog: pytest.LogCaptureFixture) -
     posts, options = posts_of(60), options_of(base)
     with caplog.at_level("INFO"):
         forecast(LM.train(posts, options, "content", None), posts, options, rows=3)
-    assert "Training takes 0 more minutes at most" in caplog.text
-    assert "2 more take about" in caplog.text
+    assert "Training takes at most 0 more minutes" in caplog.text
+    assert "the other 2 take about" in caplog.text
 
 
 def test_without_the_extra_nothing_of_it_is_imported_and_plugins_names_it() -> None:

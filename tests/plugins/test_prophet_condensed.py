@@ -54,7 +54,7 @@ def condense(model: Any, posts: pd.DataFrame, row: int, state: bytes | None = No
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("training", "count", "step"), [(300, 2600, 275), (8600, 9600, 230)])
+@pytest.mark.parametrize(("training", "count", "step"), [(300, 2600, 275), (8600, 9600, 230), (28_000, 28_850, 350)])
 def test_forecasts_with_a_state_are_those_from_all_posts(training: int, count: int, step: int) -> None:
     """Over many checkpoints, each state condensed from the one before, and forecasts across the next checkpoint."""
     posts = sample_posts(count=count, seed=4)[["post_id", "created_at"]]
@@ -69,3 +69,34 @@ def test_forecasts_with_a_state_are_those_from_all_posts(training: int, count: i
         assert (forecast(model, posts, row, state, begins) == expected).all(), row
         sizes.append(len(state))
     assert max(sizes) < 300_000
+
+
+@pytest.mark.slow
+def test_a_forecast_is_the_same_to_the_last_digit_whatever_others_are_made() -> None:
+    """Long before, and long after, the gaps that the checkpoint in force has seen."""
+    posts = sample_posts(count=28_850, seed=4)[["post_id", "created_at"]]
+    model = PROPHET.train(posts.iloc[:28_000], OPTIONS, "timing")
+    rows = np.array([28_010, 28_500, 28_540, 28_790])
+    CACHE.clear()
+    together = PROPHET.predict(model, posts, Origins(utc_times(posts)[rows], rows), OPTIONS, "timing")
+    for index, row in enumerate(rows):
+        alone = forecast(model, posts, int(row))[0]
+        assert (np.append(together.quantiles[index], together.point[index]) == alone).all(), row
+
+
+@pytest.mark.slow
+def test_simulations_with_a_state_are_those_from_all_posts() -> None:
+    posts = sample_posts(count=1500, seed=4)[["post_id", "created_at"]]
+    model = PROPHET.train(posts.iloc[:800], OPTIONS, "timing")
+    state, begins = condense(model, posts, 1390), 1390
+    futures = []
+    for first, known in ((0, None), (begins, state)):
+        CACHE.clear()
+        origins = Origins(utc_times(posts)[[1499]] + np.timedelta64(30, "m"), np.array([1499 - first]))
+        later = posts.iloc[first:].reset_index(drop=True)
+        futures.append(
+            PROPHET.simulate(
+                model, later, origins, OPTIONS, horizon_hours=72.0, max_posts=50, paths=100, seed=1, state=known
+            )
+        )
+    assert np.array_equal(futures[0], futures[1])

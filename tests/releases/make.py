@@ -104,7 +104,7 @@ class Maker:
         self.kill_a_run()
 
     def add_stream(self) -> None:
-        """Add a stream with a version in production by its live fit, and the version before."""
+        """Add a stream with a version in production by its live fit, and the previous version."""
         self.run("posts", "sample", "posts.csv", "--count", "160", "--seed", "7")
         self.run("posts", "import", "posts.csv", "--stream", STREAM)
         (self.folder / "posts.csv").unlink()

@@ -291,7 +291,7 @@ def test_the_same_command_after_a_study_says_that_it_repeats_it(
     first = tuned(five_hours, trials=2).report.summary.name
     assert "repeats its trials" not in caplog.text
     second = tuned(five_hours, trials=2).report.summary.name
-    assert f"The study '{first}' has ended; '{second}' repeats its trials. Choose another --seed" in caplog.text
+    assert f"Study '{first}' has ended; '{second}' repeats its trials. Choose another --seed" in caplog.text
 
 
 def test_what_is_known_at_ctrl_c_is_kept_and_the_next_call_goes_on(five_hours: Project) -> None:

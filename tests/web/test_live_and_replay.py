@@ -11,9 +11,12 @@ import pytest
 
 from retrainer.live.ab_tests import start_test, stop_test
 from retrainer.live.refresh import refresh_live
+from retrainer.live.report import report_live
 from retrainer.pipeline.run import retrain
+from retrainer.posts.importer import import_records
+from retrainer.web.background import Background
 from retrainer.web.rendering import Frame, Page, render_page
-from retrainer.web.views.live import gather_live
+from retrainer.web.views.live import CachedReports, gather_live
 from retrainer.web.views.replay import gather_replay
 from tests.conftest import NOW, open_project, runtime_of
 from tests.replay.conftest import START, eager, replayed
@@ -78,6 +81,28 @@ def test_the_verdict_is_first_and_its_evidence_follows(live_project: Project) ->
     assert timing.report is not None
     assert page.index(timing.report.sentence) < page.index("All live posts of timing")
     assert page.count("<svg") == 6
+
+
+def test_the_report_is_made_again_only_when_the_live_scores_change(
+    live_project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A million scores and posts take seconds; other changes of the database do not concern them."""
+    monkeypatch.setattr("retrainer.web.views.live.DRIFT_WAIT_SECONDS", 60)
+    project, reports = live_project, CachedReports(Background())
+    before = reports.get(project, "timing", NOW)
+    assert before == report_live(project, "timing", NOW)
+    with monkeypatch.context() as patched:
+        for name in ("report_live", "measure_drift"):
+            patched.delattr(f"retrainer.web.views.live.{name}")  # so that a call would fail
+        project.registry.pin(before.version_id, "a test", NOW, pinned=True)
+        assert reports.get(project, "timing", NOW) == before
+    record = {"id": "new", "created_at": NOW.isoformat(), "text": "a text"}
+    import_records(project.posts, [record], None, name="here", stream=project.stream, now=NOW)
+    refresh_live(project, runtime_of(project), "timing", NOW)
+    after = reports.get(project, "timing", NOW)
+    assert after.num_posts == before.num_posts + 1
+    assert after == report_live(project, "timing", NOW)
+    assert not reports.without_drift
 
 
 def test_a_running_test_and_those_before_it_are_shown(live_project: Project) -> None:

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
 _ROW = 30
 _MAX_BARS = 15
-_TITLES = {"left_out": "Worth of the parts of the context", "permuted": "Permutation importance"}
+_TITLES = {"left_out": "Context ablation", "permuted": "Permutation importance"}
+_METHODS = {"left_out": "left out", "permuted": "permuted"}
 
 
 def bars(importances: Sequence[Importance]) -> Chart | None:
@@ -99,8 +100,8 @@ def _worth(explanation: ModelExplanation, metric: str, measured: Sequence[dict[s
             elinewidth=2,
             capsize=3,
         )
-        change = "rise of the CRPS" if metric == "crps_hours" else f"fall of the {label.lower()}"
-        axes.set_xlabel(f"{change} without it{unit}")
+        change = "rise in CRPS" if metric == "crps_hours" else f"drop in {label.lower()}"
+        axes.set_xlabel(f"{change} when {_METHODS[explanation.method]}{unit}")
         axes.locator_params(axis="x", nbins=6)
         texts = zip(measured, shown, bounds, strict=True)
         canvas.hover_rows(axes, [f"{part['label']}: {value}, 95% interval {bound}" for part, value, bound in texts])

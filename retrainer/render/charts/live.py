@@ -31,7 +31,7 @@ _FEW_WEEKS = 20
 _SHOWN_E = (0.01, 1e6)
 _BY_EVIDENCE: tuple[Against, ...] = ("naive", "previous", "challenger")
 _OTHERS: dict[Against, tuple[str, Line]] = {
-    "previous": ("version before", style.OTHER),
+    "previous": ("previous version", style.OTHER),
     "challenger": ("challenger", style.CHALLENGER),
     "naive": ("naive forecast", style.NAIVE),
 }

@@ -26,8 +26,10 @@ class ImportanceDocument(Document):
 class WorthDocument(Document):
     """How much better the forecasts are with a part than without, by a metric."""
 
-    value: float = Field(examples=[0.031], description="Positive if they are better with it, also by the CRPS.")
-    interval: Bounds | None = Field(examples=[[0.012, 0.049]], description="Of 95%.")
+    value: float = Field(
+        examples=[0.031], description="Positive if the forecasts are better with the part, for CRPS too."
+    )
+    interval: Bounds | None = Field(examples=[[0.012, 0.049]], description="The 95% interval.")
 
 
 class WorthsDocument(Document):
@@ -49,7 +51,7 @@ class PartWorthDocument(Document):
 
 
 class ExplainedMetricsDocument(Document):
-    """The metrics of the forecasts with everything."""
+    """The metrics of the full forecasts."""
 
     overall_score: float = Field(examples=[0.4312])
     lift: float | None = Field(None, examples=[0.0181], description="Content only.")
@@ -63,13 +65,13 @@ class ExplanationDocument(Document):
     version_id: VersionId
     explained_at: Timestamp
     method: Literal["left_out", "permuted"] = Field(
-        description="Content: a part of the context is left out. Timing: an input is that of another forecast."
+        description="Content: a part of the context is left out. Timing: an input is taken from another forecast."
     )
     window: Annotated[dict[str, Any], DescribedBy(WindowDocument)]
     num_predictions: int = Field(examples=[20])
     metrics: Annotated[dict[str, Any], DescribedBy(ExplainedMetricsDocument)]
     parts: Annotated[list[Any], DescribedBy(list[PartWorthDocument])]
-    seed: int | None = Field(examples=[None], description="Of the permutations.")
+    seed: int | None = Field(examples=[None], description="The seed of the permutations.")
     cost_usd: float = Field(examples=[0.0123])
     problem: str = Field(examples=[""], description="Why parts are missing; empty if none are.")
 
@@ -79,7 +81,7 @@ class ExplanationDocument(Document):
 
 
 class ExplainedVersionDocument(ExplanationDocument):
-    """The result of `explain`: also what the algorithm itself says about its features."""
+    """The result of `explain`, with the algorithm's own feature importance."""
 
     importance: list[ImportanceDocument] = Field(description="Feature importance, if the algorithm reports it.")
 

@@ -64,13 +64,13 @@ class SimulationDocument(Document):
 class ExpectedScoreDocument(Document):
     """The interval in which the score of the text is expected, by the version's scores on earlier posts.
 
-    It says how well the version does lately. It does not tell a good text from a bad one.
+    It shows how well the version has scored lately. It does not tell a good text from a bad one.
     """
 
     low: float = Field(examples=[0.31])
     high: float = Field(examples=[0.58])
     level: float = Field(examples=[0.8], description="The share of scores that such intervals contain.")
-    posts: int = Field(examples=[120], description="The number of earlier posts by which it is expected.")
+    posts: int = Field(examples=[120], description="The number of earlier posts whose scores it is based on.")
 
 
 class _NextPostDocument(Document):

@@ -113,11 +113,11 @@ class CalibrationDocument(Document):
 
 
 class ScoreCoverageDocument(Document):
-    """How often the scores of texts were in the 80% interval expected before each post."""
+    """How often the scores of texts were within the 80% interval expected for them."""
 
     coverage: float = Field(examples=[0.79])
     width: float = Field(examples=[0.27], description="The mean width of the intervals.")
-    posts: int = Field(examples=[412], description="The latest live posts, of which these are shares.")
+    posts: int = Field(examples=[412], description="The number of latest live posts measured.")
 
 
 class PromiseDocument(Document):
@@ -202,7 +202,7 @@ class LiveDocument(LiveModelDocument):
     weeks: list[LiveWeekDocument]
     calibration: CalibrationDocument | None
     expected_score_coverage: ScoreCoverageDocument | None = Field(
-        examples=[None], description="Content only; null with too few posts to say."
+        examples=[None], description="Content only; null with too few posts."
     )
     late_posts: int | None = Field(
         examples=[0],

@@ -194,7 +194,7 @@ class ReviewDocument(Document):
     model_type: ModelTypeName
     outcome: Literal["rollback", "degraded"]
     version_id: VersionId = Field(description="The version that is in production now.")
-    from_version_id: VersionId | None = Field(description="The version before a rollback.")
+    from_version_id: VersionId | None = Field(description="The version in production before the rollback.")
     reason: str = Field(examples=["On 290 live posts the error of 'a' is 8% to 21% larger than that of 'b'"])
     evidence: dict[str, Any] = Field(examples=[{"against": "previous", "e_value": 132.4, "num_posts": 290}])
 

@@ -123,7 +123,7 @@ class VersionLifeDocument(VersionDocument):
     ledger: list[DecisionDocument]
     importance: list[ImportanceDocument] = Field(description="Feature importance, if the algorithm reports it.")
     explanation: ExplanationDocument | None = Field(
-        None, description="What its forecasts depend on, as `retrainer explain` measured last; null if it has not."
+        None, description="The latest result of `retrainer explain`; null without any."
     )
     live_score: float | None = Field(None, examples=[0.6981], description="Score on the posts since it went live.")
     num_live_posts: int | None = Field(None, examples=[412])

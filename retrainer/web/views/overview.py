@@ -200,14 +200,14 @@ def _live_score(project: Project, live: ModelVersion, intervals: GetIntervals) -
 def _compared_side(
     project: Project, version_id: str, run: TrainingRun, row: ModelEvaluation, intervals: GetIntervals
 ) -> list[Side]:
-    """Return the score of the version before on the same posts, if it is recorded."""
+    """Return the score of the previous version on the same posts, if it is recorded."""
     others = project.registry.list_evaluations(version_id, run.run_id, limit=1)
     if not others or others[0].window != row.window:
         return []
     before = project.registry.get_version(version_id)
     found = intervals(project, before, others[0])
     interval = found.version if found else None
-    return [Side("version before", version_id, others[0].overall_score, interval, others[0].metrics, style.OTHER)]
+    return [Side("previous version", version_id, others[0].overall_score, interval, others[0].metrics, style.OTHER)]
 
 
 def overview(visit: Visit) -> Page:
