@@ -144,7 +144,6 @@ def measure(
         options, folder = algorithm
         found = measure_model(posts, training, rows, options, folder / name)
         forecasts |= {f"finetuned_lm, copies: {choice}": texts for choice, texts in found["texts"].items()}
-        result["finetuned_lm"] = summarize_model(found)
     metrics = {
         name: CONTENT.score([ContentForecast(text) for text in texts], targets) for name, texts in forecasts.items()
     }
@@ -152,14 +151,13 @@ def measure(
         for forecast, semantic in semantic_metrics(forecasts, targets.texts, encoder).items():
             metrics[forecast] |= semantic
     figures = {name: post_figures(texts, targets, encoder) for name, texts in forecasts.items()}
-    if algorithm is not None and len(rows) >= CALIBRATION_POSTS + BLOCK_POSTS:
-        scores = figures["finetuned_lm, copies: allow"]["overall_score"]
-        result["finetuned_lm"]["coverage"] = coverage(scores, CALIBRATION_POSTS)
+    if algorithm is not None:
+        result["finetuned_lm"] = summarize_model(found, figures["finetuned_lm, copies: allow"]["overall_score"])
     return {**result, "forecasts": metrics, "intervals": intervals(figures, REFERENCE)}
 
 
-def summarize_model(found: dict[str, Any]) -> dict[str, Any]:
-    """Return how the training went, the time of a forecast, and nats per token with intervals."""
+def summarize_model(found: dict[str, Any], scores: Floats) -> dict[str, Any]:
+    """Return how the training went, the time of a forecast, nats per token, and the coverage of the scores (n,)."""
     tokens = np.array([post["tokens"] for post in found["nats"]], dtype=float)
     nats = {name: np.array([post[name] for post in found["nats"]]) for name in ("finetuned_lm", "trigram")}
     nats["difference"] = nats["finetuned_lm"] - nats["trigram"]
@@ -167,6 +165,7 @@ def summarize_model(found: dict[str, Any]) -> dict[str, Any]:
         "training": found["training"],
         "median_seconds": float(np.median(found["seconds"])),
         "nats_per_token": {name: ratio_interval(own, tokens) for name, own in nats.items()},
+        "coverage": coverage(scores, CALIBRATION_POSTS) if len(scores) >= CALIBRATION_POSTS + BLOCK_POSTS else None,
     }
 
 
@@ -284,7 +283,7 @@ def print_model(found: dict[str, Any]) -> None:
     print(f"Median seconds a forecast: {found['median_seconds']:.1f}")
     for name, (mean, low, high) in found["nats_per_token"].items():
         print(f"Nats per token, {name}: {mean:.3f} ({low:.3f} to {high:.3f})")
-    if "coverage" in found:
+    if found["coverage"]:
         print_coverage(found["coverage"])
 
 
