@@ -351,12 +351,12 @@ def test_a_second_thread_changes_no_bit(base: Path) -> None:
 
     def draw(prompt: list[int]) -> tuple[list[str], list[Any]]:
         logits.clear()
-        return network.sample(prompt, 16, 12, seed=3), list(logits)
+        return network.sample(prompt, 8, 6, seed=3), list(logits)
 
     threads = torch.get_num_threads()
     torch.set_num_threads(2)
     try:
-        for length in (2, 63, 64, 200, 512):
+        for length in (64, 200):
             prompt = [5 + token % 200 for token in range(length)]
             with deterministic():
                 texts, expected = draw(prompt)
