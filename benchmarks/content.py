@@ -26,8 +26,9 @@ distribution.
 
 Intervals are 95%, by a bootstrap over blocks of posts, in pairs for a difference (`benchmarks/content_scores.py`). Nats
 are the negative log likelihood of a test post and its end after the last posts, divided by its tokens; the trigram with
-a cache (`benchmarks/trigram.py`) reads the same tokens. The forecasts of `finetuned_lm` are kept beside the file of the
-results: the same command uses them again, and goes on after a kill.
+a cache (`benchmarks/trigram.py`) reads the same tokens. With at least 400 test posts, the first 100 calibrate the 80%
+interval of the score with `copies: allow`, and the others check it, as in `make bench-coverage`. The forecasts of
+`finetuned_lm` are kept beside the file of the results: the same command uses them again, and goes on after a kill.
 """
 
 from __future__ import annotations
@@ -41,6 +42,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.content_coverage import BLOCK_POSTS, coverage
 from benchmarks.content_model import measure_model
 from benchmarks.content_scores import INTERVALS, intervals, post_figures, ratio_interval
 from benchmarks.streams import SAMPLE, argument_parser, load_streams, measure_streams
@@ -64,6 +66,7 @@ TRAINING_SHARE = 0.8
 TEST_POSTS = 200
 MIN_POSTS = 50
 MEDOID_POSTS = 2000
+CALIBRATION_POSTS = 100
 RECENT_POSTS = 20
 HALF_LIFE = 2  # posts
 REFERENCE = "medoid of 20"
@@ -141,7 +144,6 @@ def measure(
         options, folder = algorithm
         found = measure_model(posts, training, rows, options, folder / name)
         forecasts |= {f"finetuned_lm, copies: {choice}": texts for choice, texts in found["texts"].items()}
-        result["finetuned_lm"] = summarize_model(found)
     metrics = {
         name: CONTENT.score([ContentForecast(text) for text in texts], targets) for name, texts in forecasts.items()
     }
@@ -149,11 +151,13 @@ def measure(
         for forecast, semantic in semantic_metrics(forecasts, targets.texts, encoder).items():
             metrics[forecast] |= semantic
     figures = {name: post_figures(texts, targets, encoder) for name, texts in forecasts.items()}
+    if algorithm is not None:
+        result["finetuned_lm"] = summarize_model(found, figures["finetuned_lm, copies: allow"]["overall_score"])
     return {**result, "forecasts": metrics, "intervals": intervals(figures, REFERENCE)}
 
 
-def summarize_model(found: dict[str, Any]) -> dict[str, Any]:
-    """Return how the training went, the time of a forecast, and nats per token with intervals."""
+def summarize_model(found: dict[str, Any], scores: Floats) -> dict[str, Any]:
+    """Return how the training went, the time of a forecast, nats per token, and the coverage of the scores (n,)."""
     tokens = np.array([post["tokens"] for post in found["nats"]], dtype=float)
     nats = {name: np.array([post[name] for post in found["nats"]]) for name in ("finetuned_lm", "trigram")}
     nats["difference"] = nats["finetuned_lm"] - nats["trigram"]
@@ -161,6 +165,7 @@ def summarize_model(found: dict[str, Any]) -> dict[str, Any]:
         "training": found["training"],
         "median_seconds": float(np.median(found["seconds"])),
         "nats_per_token": {name: ratio_interval(own, tokens) for name, own in nats.items()},
+        "coverage": coverage(scores, CALIBRATION_POSTS) if len(scores) >= CALIBRATION_POSTS + BLOCK_POSTS else None,
     }
 
 
@@ -278,6 +283,18 @@ def print_model(found: dict[str, Any]) -> None:
     print(f"Median seconds a forecast: {found['median_seconds']:.1f}")
     for name, (mean, low, high) in found["nats_per_token"].items():
         print(f"Nats per token, {name}: {mean:.3f} ({low:.3f} to {high:.3f})")
+    if found["coverage"]:
+        print_coverage(found["coverage"])
+
+
+def print_coverage(found: dict[str, Any]) -> None:
+    """Print, as `make bench-coverage` does, how often the score was in the interval expected before."""
+    kept_up, fixed = found["kept_up"], found["not_kept_up"]
+    print(
+        f"80% interval of the score, {kept_up['posts']} later posts: covers {kept_up['coverage']:.1%} up to date "
+        "({:.0%} to {:.0%})".format(*kept_up["coverage_interval"])
+        + f", width {kept_up['width']:.2f}; {fixed['coverage']:.1%} by the first {CALIBRATION_POSTS} posts alone"
+    )
 
 
 def print_table(title: str, forecasts: dict[str, dict[str, float]]) -> None:

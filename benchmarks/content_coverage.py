@@ -103,12 +103,16 @@ def measure(name: str, posts: pd.DataFrame, algorithms: list[str]) -> dict[str, 
     rows = np.append(calibration, np.arange(start, len(posts)))
     result: dict[str, Any] = {"stream": name, "posts": len(posts), "calibration_posts": len(calibration)}
     for algorithm in algorithms:
-        scores = score(posts, training, rows, algorithm)
-        result[algorithm] = {
-            "kept_up": describe(scores, len(calibration), *intervals(scores, len(calibration))),
-            "not_kept_up": describe(scores, len(calibration), *fixed_intervals(scores, len(calibration))),
-        }
+        result[algorithm] = coverage(score(posts, training, rows, algorithm), len(calibration))
     return result
+
+
+def coverage(scores: Floats, start: int) -> dict[str, Any]:
+    """Return how often the scores (n,) after the first `start` ones were in their intervals, of both kinds."""
+    return {
+        "kept_up": describe(scores, start, *intervals(scores, start)),
+        "not_kept_up": describe(scores, start, *fixed_intervals(scores, start)),
+    }
 
 
 def score(posts: pd.DataFrame, training: int, rows: NDArray[np.int64], name: str) -> Floats:

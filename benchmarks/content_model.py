@@ -161,7 +161,7 @@ class _Forecasting:
 
         started = time.perf_counter()
         last, moment = self._origin(number)
-        with deterministic():
+        with deterministic(self._network.threads):
             prompt = self._tokens.prompt(last, moment, self._config.context_posts)
             samples = draw_texts(self._network, prompt, moment, self._config)
         known = [str(text).strip() for text in self._posts["content"].iloc[max(0, last + 1 - KNOWN_POSTS) : last + 1]]

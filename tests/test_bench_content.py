@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.content import CONTENT, prepare
+from benchmarks.content import CONTENT, prepare, print_model, summarize_model
 from benchmarks.content_model import resume
 from benchmarks.content_scores import interval, post_figures
 from benchmarks.trigram import CachedTrigram
@@ -71,6 +71,31 @@ def test_the_interval_of_a_constant_has_no_width() -> None:
     figures = post_figures(["the same text"] * 50, targets, encoder=None)
     assert interval(figures["lift"]) == pytest.approx([0, 0], abs=1e-12)
     assert interval(figures["rank_auc"]) == pytest.approx([0.5, 0.5], abs=1e-12)
+
+
+def test_of_400_scores_the_last_300_are_compared_with_the_interval_of_those_before(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    found = {
+        "training": {
+            "seconds": 60,
+            "processor_seconds": 60,
+            "peak_gigabytes": None,
+            "description": {"held_out": [3, 2], "steps": 9, "ended_by": "steps"},
+        },
+        "seconds": [1.0],
+        "nats": [{"tokens": 10, "finetuned_lm": 20.0, "trigram": 30.0}] * 400,
+    }
+    scores = np.random.default_rng(0).random(400)
+    coverage = summarize_model(found, scores)["coverage"]
+    assert coverage["kept_up"]["posts"] == 300
+    assert 0.75 <= coverage["kept_up"]["coverage"] <= 0.85
+    scores[100:] = 0.5  # in every interval, to which those kept up to date adapt
+    summary = summarize_model(found, scores)
+    assert summary["coverage"]["not_kept_up"]["coverage"] == 1
+    print_model(summary)
+    assert "300 later posts: covers 100.0% up to date" in capsys.readouterr().out
+    assert summarize_model(found, scores[:399])["coverage"] is None
 
 
 def test_the_trigram_model_gives_probabilities() -> None:

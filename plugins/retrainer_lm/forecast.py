@@ -51,6 +51,7 @@ def predict_texts(
     with deterministic():
         network = load_network(model, options)
         tokens = PostTokens(network.tokenizer, posts, times)
+    with deterministic(network.threads):
         for position, moment in zip(origins.position.tolist(), moments, strict=True):
             if len(forecasts) == 1:  # the first one says how long the others take
                 others = len(origins) - 1

@@ -11,7 +11,7 @@ from transformers import DynamicCache
 
 from retrainer.errors import ArtifactError
 from retrainer_lm import base_model, shared_prompt
-from retrainer_lm.devices import choose_device, choose_dtype
+from retrainer_lm.devices import choose_device, choose_dtype, choose_threads, deterministic
 from retrainer_lm.packed import pack
 from retrainer_lm.storage import FORMAT
 
@@ -33,12 +33,14 @@ class Network:
     Attributes:
         tokenizer: of its base model.
         device: where it computes.
+        threads: in how many at most it draws texts.
     """
 
     def __init__(self, network: Any, tokenizer: Any, device: str) -> None:
         self._network = network
         self.tokenizer = tokenizer
         self.device = device
+        self.threads = choose_threads(device, network.dtype)
 
     @torch.inference_mode()  # type: ignore[untyped-decorator]
     def sample(self, prompt: Sequence[int], count: int, max_tokens: int, seed: int) -> list[str]:
@@ -48,7 +50,8 @@ class Network:
         """
         random = torch.Generator().manual_seed(seed)
         end = self.tokenizer.eos_token_id
-        read = self._network(torch.tensor([list(prompt)], device=self.device), use_cache=True, logits_to_keep=1)
+        with deterministic():  # the attention of torch to many tokens may depend on the number of threads
+            read = self._network(torch.tensor([list(prompt)], device=self.device), use_cache=True, logits_to_keep=1)
         logits = read.logits[:, -1].expand(count, -1)
         cache = DynamicCache()
         texts: list[list[int]] = [[] for _ in range(count)]

@@ -183,7 +183,7 @@ class _Training:
         self._optimizer.step()
 
     def add_gradient(self, batch: Sequence[Example]) -> float:
-        """Add the gradient of the mean loss of the learned tokens, and return this loss in nats a token."""
+        """Add the gradient of the mean loss of the learned tokens, and return this loss in nats per token."""
         count = sum(map(_count_labels, batch))
         loss = 0.0
         for window in batch:  # one after the other, which halves the memory

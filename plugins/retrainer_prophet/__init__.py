@@ -50,7 +50,7 @@ def algorithm() -> Algorithm:
         model_types=("timing",),
         summary="The hazard of the next post: the silence so far, the rhythm of the week by Prophet, recent habits.",
         config=ProphetOptions,
-        state_format=1,
+        state_format=2,  # 1: expected posts were not rounded, so forecasts differed in the last digits
     )
 
 
@@ -81,7 +81,7 @@ def predict(model: dict[str, Any], posts: pd.DataFrame, origins: Origins, state:
 
 @hookimpl
 def condense(model: dict[str, Any], posts: pd.DataFrame, state: bytes | None) -> tuple[bytes, int] | None:
-    """Return the state at the last checkpoint, and the times that later forecasts look back at."""
+    """Return what is known at the last post, and the times that later forecasts look back at."""
     from retrainer_prophet.model import condense_posts  # noqa: PLC0415
 
     return condense_posts(model, posts, state)

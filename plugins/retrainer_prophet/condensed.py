@@ -122,6 +122,7 @@ def _first_needed(stream: Stream, number: int, checkpoint: int) -> int:
     """Return the number of the first post whose time matters to forecasts from a post on."""
     following = checkpoint_after(checkpoint, stream.fitted.training_gaps)
     of_next_state = following - max(MAX_GAPS, RULE_GAPS + GAPS_BEFORE + LEVEL_GAPS)
-    index = max(min(number, of_next_state) + stream.offset, 0)
+    # Long after the post, the level is computed from the gaps before it again: see `known_gaps_of`.
+    index = max(min(number - LEVEL_GAPS, of_next_state) + stream.offset, 0)
     a_month_before = int(np.searchsorted(stream.hours, stream.hours[index] - LOOKBACK_HOURS - 1))
     return max(min(a_month_before, index - LOOKBACK_GAPS - 1), 0) - stream.offset

@@ -218,7 +218,7 @@ class AlgorithmHooks:
         :param max_posts: the number of posts after which a future ends, if the horizon does not end it before.
         :param paths: the number of futures.
         :param seed: of the random numbers.
-        :param state: as in `predict`.
+        :param state: as in `predict`. Required together with `condense`.
         :return: (paths, k) hours from the origin to the posts of each future, k ≤ `max_posts`: ascending along a row,
             `inf` where the future has no further post within the horizon.
         """

@@ -175,6 +175,11 @@ class LoadedAlgorithm:
                 f"the plugin '{name}' implements condense, but lacks a state_format or the argument 'state' of predict",
                 hint="Set state_format in its Algorithm, and add the argument 'state' to predict",
             )
+        if "condense" in hooks and "simulate" in hooks and not loaded._accepts("simulate", "state"):
+            raise AlgorithmError(
+                f"the plugin '{name}' implements condense, but its simulate has no argument 'state'",
+                hint="Add the argument 'state' to simulate: with a state, its posts are the last ones only",
+            )
         return replace(loaded, description=description)
 
     @property

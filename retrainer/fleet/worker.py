@@ -130,7 +130,7 @@ def _retrain(spec: WorkerSpec, unit: Unit, project: Project, runtime: Runtime, n
             auto_promote=spec.auto_promote,
             as_of=spec.as_of is not None,
             opened=run,
-            production=production,
+            production=None if unit.is_retry else production,  # before a retry, it may have waited for minutes
         )
     except BaseException as error:
         close_as_failed(project.registry, run, error, now)  # if it failed before it was tracked

@@ -38,7 +38,7 @@ class ExpectedScore(NamedTuple):
     Attributes:
         low, high: its ends, which are in it, 0 to 1.
         level: the share of scores that such intervals contain.
-            posts: the number of earlier scores that it is based on.
+        posts: the number of earlier scores that it is based on.
     """
 
     low: float
@@ -51,7 +51,7 @@ class Coverage(NamedTuple):
     """How often scores were within the intervals expected for them.
 
     Attributes:
-            coverage: the share of the scores within their intervals.
+        coverage: the share of the scores within their intervals.
         width: the mean width of the intervals.
         posts: the number of scores.
     """

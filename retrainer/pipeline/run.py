@@ -178,6 +178,7 @@ def dry_run(
     start = find_warm_start(project, runtime, chosen, options, production, split)
     previous = None if start is None else start.model
     with train_candidate(project, chosen, options, model_type, split, previous=previous, dry_run=True) as candidate:
+        production = project.registry.get_production(model_type)  # it may have changed during a long training
         version = describe(project, candidate, split, "(not recorded)", now)
         if costs_money(runtime, chosen, production):
             _log_cost_estimate(context, candidate, split, version, production)

@@ -77,6 +77,11 @@ class Background:
             return entry.result
         return cached.result
 
+    def forget(self, key: Hashable) -> None:
+        """Compute a result again when it is asked for: it was an error, which may have passed."""
+        with self._lock:
+            self._results.pop(key, None)
+
     def _compute(self, key: Hashable, entry: _Entry[T], compute: Callable[[], T]) -> None:
         try:
             with self._free:

@@ -70,6 +70,15 @@ BROKEN = {
         timing_algorithm("no_without", hooks="@hookimpl\ndef context_parts(model):\n    return []"),
         "implements context_parts, but its predict has no argument 'without'",
     ),
+    "no_state_in_simulate": (
+        without_predict(
+            "no_state_in_simulate",
+            "@hookimpl\ndef predict(model, state):\n    return None\n"
+            "@hookimpl\ndef condense(posts):\n    return None\n"
+            "@hookimpl\ndef simulate(posts):\n    return None\n",
+        ).replace('summary="For a test."', 'summary="For a test.", state_format=1'),
+        "implements condense, but its simulate has no argument 'state'",
+    ),
     "loose_options": (
         timing_algorithm(
             "loose_options",

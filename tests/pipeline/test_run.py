@@ -25,8 +25,10 @@ from tests.conftest import NOW, configure, open_project, regular_posts, runtime_
 from tests.plugins_for_tests import timing_algorithm
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
+    from retrainer.pipeline.results import RunResult
     from retrainer.project import Project
     from tests.conftest import Prepare
     from tests.plugins_for_tests import Plugins
@@ -260,6 +262,25 @@ def test_promotion_loses_the_race_when_production_changed(five_hours: Project, m
     production = five_hours.registry.get_production("timing")
     assert production
     assert production.version_id == other.model_version_id
+
+
+@pytest.mark.usefixtures("constants")
+@pytest.mark.parametrize("run", [retrain, dry_run])
+def test_a_run_compares_with_the_version_that_went_live_during_its_training(
+    five_hours: Project, monkeypatch: pytest.MonkeyPatch, run: Callable[..., RunResult]
+) -> None:
+    retrain(five_hours, runtime_of(five_hours), "timing", NOW, algorithm="wrong")
+    other = retrain(five_hours, runtime_of(five_hours), "timing", NOW, algorithm="right", auto_promote=False).run
+    assert other is not None
+
+    def meanwhile(*_: object) -> None:
+        promote_version(five_hours, runtime_of(five_hours), str(other.model_version_id), "meanwhile", NOW)
+
+    monkeypatch.setattr("retrainer.pipeline.run.find_warm_start", meanwhile)  # right before the training
+    result = run(five_hours, runtime_of(five_hours), "timing", NOW, algorithm="right")
+    assert result.decision is not None
+    assert not result.decision.promote, result.reason
+    assert not result.race_lost
 
 
 @pytest.mark.usefixtures("constants")

@@ -318,6 +318,57 @@ def test_the_rest_of_a_text_sees_the_prompt_as_if_it_had_been_read_together(base
     assert network.log_likelihoods(prompt, texts) == pytest.approx(together, rel=0.01)
 
 
+def test_a_second_thread_changes_no_bit(base: Path) -> None:
+    """Two layers as wide as SmolLM2's, where torch shares the work out; every logit is compared, not only the texts."""
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    from retrainer_lm import shared_prompt
+    from retrainer_lm.base_model import find_base, load_tokenizer
+    from retrainer_lm.devices import choose_dtype, deterministic
+    from retrainer_lm.network import Network
+    from retrainer_lm.packed import pack
+
+    tokenizer = load_tokenizer(find_base(options_of(base)))
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=len(tokenizer.get_vocab()),
+        hidden_size=576,
+        intermediate_size=1536,
+        num_hidden_layers=2,
+        num_attention_heads=9,
+        num_key_value_heads=3,
+        initializer_range=0.2,  # so that texts differ, and end at different times
+    )
+    layers = LlamaForCausalLM(config).to(choose_dtype("cpu")).eval()
+    pack(layers)
+    layers.set_attn_implementation(shared_prompt.NAME)
+    network = Network(layers, tokenizer, "cpu")
+    if network.threads == 1:
+        pytest.skip("texts are drawn in two threads only in bfloat16, which this processor does not multiply")
+    logits: list[Any] = []
+    layers.register_forward_hook(lambda *arguments: logits.append(arguments[-1].logits.clone()))
+
+    def draw(prompt: list[int]) -> tuple[list[str], list[Any]]:
+        logits.clear()
+        return network.sample(prompt, 8, 6, seed=3), list(logits)
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        for length in (64, 200):
+            prompt = [5 + token % 200 for token in range(length)]
+            with deterministic():
+                texts, expected = draw(prompt)
+            with deterministic(network.threads):
+                assert torch.get_num_threads() == 2
+                found, own = draw(prompt)
+            assert found == texts
+            assert all(torch.equal(one, other) for one, other in zip(own, expected, strict=True))
+    finally:
+        torch.set_num_threads(threads)
+
+
 def test_a_post_that_spells_out_a_special_token_does_not_end_there(base: Path) -> None:
     from retrainer_lm.base_model import find_base, load_tokenizer
     from retrainer_lm.windows import PostTokens

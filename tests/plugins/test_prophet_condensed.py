@@ -10,6 +10,7 @@ import pytest
 from retrainer.algorithms.manager import load_algorithm
 from retrainer.model_types.base import Origins, utc_times
 from retrainer.posts.sample import sample_posts
+from retrainer_prophet import checkpoints, condensed
 from retrainer_prophet.checkpoint_state import CACHE
 
 if TYPE_CHECKING:
@@ -82,6 +83,21 @@ def test_a_forecast_is_the_same_to_the_last_digit_whatever_others_are_made() -> 
     for index, row in enumerate(rows):
         alone = forecast(model, posts, int(row))[0]
         assert (np.append(together.quantiles[index], together.point[index]) == alone).all(), row
+
+
+@pytest.mark.slow
+def test_a_state_holds_long_after_its_last_post_where_checkpoints_are_far_apart(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As after 400,000 posts: the next checkpoint does not need the posts before the state."""
+    monkeypatch.setattr(checkpoints, "_MIN_POSTS", 4000)
+    monkeypatch.setattr(condensed, "MAX_GAPS", 0)
+    posts = sample_posts(count=3600, seed=4)[["post_id", "created_at"]]
+    model = PROPHET.train(posts.iloc[:2600], OPTIONS, "timing")
+    begins = 2750
+    state = condense(model, posts, begins)
+    for row in (begins + 560, begins + 700):
+        assert (forecast(model, posts, row, state, begins) == forecast(model, posts, row)).all(), row
 
 
 @pytest.mark.slow

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from retrainer.errors import DatabaseError
 from retrainer.live.ab_tests import start_test, stop_test
 from retrainer.live.refresh import refresh_live
 from retrainer.live.report import report_live
@@ -103,6 +104,20 @@ def test_the_report_is_made_again_only_when_the_live_scores_change(
     assert after.num_posts == before.num_posts + 1
     assert after == report_live(project, "timing", NOW)
     assert not reports.without_drift
+
+
+@pytest.mark.parametrize("failing", ["report_live", "measure_drift"])
+def test_an_error_is_not_kept(live_project: Project, monkeypatch: pytest.MonkeyPatch, failing: str) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise DatabaseError("the database is locked")
+
+    monkeypatch.setattr("retrainer.web.views.live.DRIFT_WAIT_SECONDS", 60)
+    reports = CachedReports(Background())
+    with monkeypatch.context() as patched:
+        patched.setattr(f"retrainer.web.views.live.{failing}", fail)
+        with pytest.raises(DatabaseError):
+            reports.get(live_project, "timing", NOW)
+    assert reports.get(live_project, "timing", NOW) == report_live(live_project, "timing", NOW)
 
 
 def test_a_running_test_and_those_before_it_are_shown(live_project: Project) -> None:

@@ -206,6 +206,7 @@ class CachedReports:
         if found is None:
             raise ServerBusy("the live scores are still being read", hint="Reload the page in a moment")
         if isinstance(found, RetrainerError):
+            self.background.forget(key)
             raise found
         return replace(found, drift=self._drift(project, model_type, fit, now))
 
@@ -222,6 +223,7 @@ class CachedReports:
         key = ("drift", project.stream, model_type, fit, midnight, project.posts.count(midnight))
         found = self.background.get(key, measure, max_age=MAX_DRIFT_AGE_SECONDS, wait=DRIFT_WAIT_SECONDS)
         if isinstance(found, RetrainerError):
+            self.background.forget(key)
             raise found
         if found is None:
             self.without_drift.append(model_type)
