@@ -223,10 +223,10 @@ class BatchService:
             try:
                 return await read()
             except NotFoundError:
-                raise LostAnswerError("they do not exist") from None
+                raise LostAnswerError("the results do not exist") from None
             except AnthropicError as error:
                 if type(error) is AnthropicError:  # the SDK found no address of results
-                    raise LostAnswerError("they do not exist") from None
+                    raise LostAnswerError("the results do not exist") from None
                 raise
 
         policy = self._policy(min_wait=self.options.batch_poll_seconds)

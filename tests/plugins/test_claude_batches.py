@@ -367,7 +367,7 @@ def test_results_that_are_not_found_leave_the_batch(
     claude: LoadedAlgorithm, server: ClaudeServer, tmp_path: Path
 ) -> None:
     server.batches.fail("results", *[NOT_FOUND] * 3)
-    with pytest.raises(AlgorithmError, match=r"cannot read the results of batch .*: they do not exist"):
+    with pytest.raises(AlgorithmError, match=r"cannot read the results of batch .*: the results do not exist"):
         predict_ten(claude, Budget(AnswerCache(tmp_path)))
     assert outcomes(predict_ten(claude, Budget(AnswerCache(tmp_path)))) == ["ok"] * 10
     assert len(server.batches.created) == 1
