@@ -15,7 +15,7 @@ from tests.programs import installed
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from playwright.sync_api import Browser, Dialog, Page
+    from playwright.sync_api import Browser, Dialog, Page, Request
 
 Scheme = Literal["light", "dark"]
 WIDTHS = (375, 768, 1440)  # pixels: a telephone, a tablet, a screen
@@ -73,8 +73,12 @@ class Tab:
         self.page.on("pageerror", lambda error: self._note(f"script: {error}"))
         self.page.on("dialog", self._dismiss)
         self.page.on("request", lambda request: self._check_address(request.url))
-        self.page.on("requestfailed", lambda request: self._note(f"failed: {request.url}: {request.failure}"))
+        self.page.on("requestfailed", self._check_failure)
         self.page.on("response", lambda answer: self._check_status(answer.url, answer.status))
+
+    def _check_failure(self, request: Request) -> None:
+        if not (request.failure == "net::ERR_ABORTED" and "/static/icon.svg" in request.url):  # by leaving the page
+            self._note(f"failed: {request.url}: {request.failure}")
 
     def _dismiss(self, dialog: Dialog) -> None:
         self._note(f"dialog: {dialog.message}")
