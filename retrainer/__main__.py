@@ -18,6 +18,7 @@ from retrainer import console
 from retrainer.cli.app import app
 from retrainer.errors import RetrainerError, UsageError, wrap_unexpected
 from retrainer.redaction import hide_environment
+from retrainer.signals import interrupt_on
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -34,9 +35,8 @@ GLOBAL_OPTIONS = ("--log-format", "--log-file")  # each with a value
 
 def main() -> NoReturn:
     """Run the command line of this process and exit."""
-    for name in (signal.SIGTERM, signal.SIGHUP):  # end like Ctrl-C, so that a run is closed
-        if signal.getsignal(name) is not signal.SIG_IGN:  # as under nohup
-            signal.signal(name, signal.default_int_handler)
+    ends = (signal.SIGTERM, signal.SIGHUP)  # like Ctrl-C, so that a run is closed
+    interrupt_on(*(number for number in ends if signal.getsignal(number) is not signal.SIG_IGN))  # as under nohup
     gc.set_threshold(GARBAGE_OBJECTS, 10, 10)
     console.prepare_streams()
     hide_environment(os.environ)

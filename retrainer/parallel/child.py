@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from retrainer.errors import wrap_unexpected
 from retrainer.logs import IN_WORKER, apply_log_context
 from retrainer.redaction import redact
+from retrainer.signals import interrupt_on
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -226,8 +227,7 @@ def exit_with(parent: int) -> None:
 def _serve(connection: Connection, parent: int) -> None:
     """Answer calls until the connection is closed, or none came for a while."""
     exit_with(parent)
-    for name in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(name, signal.default_int_handler)
+    interrupt_on(signal.SIGINT, signal.SIGTERM)
     from retrainer.console import prepare_streams  # noqa: PLC0415
     from retrainer.redaction import hide_environment  # noqa: PLC0415
 

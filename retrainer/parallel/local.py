@@ -20,6 +20,7 @@ from retrainer.console import prepare_streams
 from retrainer.errors import RetrainerError
 from retrainer.parallel.child import END_SECONDS, Forwarder, WorkerLost
 from retrainer.redaction import hide_environment
+from retrainer.signals import interrupt_on
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping, Sequence
@@ -143,8 +144,7 @@ def _receive(worker: _Worker) -> Any:
 def _serve(connection: Connection, function: Callable[[Any], Any], environ: Mapping[str, str], threads: int) -> None:
     """Call the function until the connection is closed, which the end of the calling process does too."""
     os.setpgrp()  # Ctrl-C on the terminal is for the calling process, which decides
-    for name in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(name, signal.default_int_handler)
+    interrupt_on(signal.SIGINT, signal.SIGTERM)
     os.environ.clear()
     os.environ.update(environ)
     prepare_streams()
