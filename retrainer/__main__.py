@@ -35,7 +35,7 @@ GLOBAL_OPTIONS = ("--log-format", "--log-file")  # each with a value
 
 def main() -> NoReturn:
     """Run the command line of this process and exit."""
-    ends = (signal.SIGTERM, signal.SIGHUP)  # like Ctrl-C, so that a run is closed
+    ends = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # all like Ctrl-C, so that a run is closed
     interrupt_on(*(number for number in ends if signal.getsignal(number) is not signal.SIG_IGN))  # as under nohup
     gc.set_threshold(GARBAGE_OBJECTS, 10, 10)
     console.prepare_streams()

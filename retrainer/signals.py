@@ -5,12 +5,27 @@ from __future__ import annotations
 import signal
 import sys
 import threading
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from sys import UnraisableHookArgs
+    from types import FrameType
 
 _AGAIN_SECONDS = 0.1
+
+
+@dataclass
+class _State:
+    """The last signal of the process, and how many blocks in which none may interrupt have been entered."""
+
+    number: int = signal.SIGINT
+    deferring: int = 0
+
+
+_state = _State()
 
 
 def interrupt_on(*numbers: signal.Signals) -> None:
@@ -19,17 +34,35 @@ def interrupt_on(*numbers: signal.Signals) -> None:
     Python drops what is raised in a callback, such as that of a weak reference while garbage is collected.
     """
     for number in numbers:
-        signal.signal(number, signal.default_int_handler)
-    sys.unraisablehook = _interrupt_again
+        signal.signal(number, _interrupt)
+    sys.unraisablehook = _raise_again
 
 
-def _interrupt_again(dropped: UnraisableHookArgs) -> None:
-    if not issubclass(dropped.exc_type, KeyboardInterrupt):
+@contextmanager
+def deferred_interrupts() -> Iterator[None]:
+    """Let signals interrupt only after this block of the main thread, where what they raise would be dropped."""
+    _state.deferring += 1
+    try:
+        yield
+    finally:
+        _state.deferring -= 1
+
+
+def _interrupt(number: int, _frame: FrameType | None) -> None:
+    _state.number = number
+    if not _state.deferring:
+        raise KeyboardInterrupt
+    _signal_again()
+
+
+def _raise_again(dropped: UnraisableHookArgs) -> None:
+    if issubclass(dropped.exc_type, KeyboardInterrupt):
+        _signal_again()
+    else:
         sys.__unraisablehook__(dropped)
-        return
-    handled = (signal.SIGINT, signal.SIGTERM)  # the first may be ignored, as in a background job of a shell
-    number = next((one for one in handled if signal.getsignal(one) is signal.default_int_handler), None)
-    if number is not None:
-        again = threading.Timer(_AGAIN_SECONDS, signal.pthread_kill, (threading.main_thread().ident, number))
-        again.daemon = True
-        again.start()
+
+
+def _signal_again() -> None:
+    again = threading.Timer(_AGAIN_SECONDS, signal.pthread_kill, (threading.main_thread().ident, _state.number))
+    again.daemon = True
+    again.start()

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 SCRIPT = """
 import os, signal, threading, weakref
@@ -13,8 +17,7 @@ from retrainer.signals import interrupt_on
 
 class Garbage: pass
 
-signal.signal(signal.SIGINT, {of_sigint})
-interrupt_on(signal.SIGTERM)
+interrupt_on({handled})
 garbage = Garbage()
 reference = weakref.ref(garbage, lambda _: os.kill(os.getpid(), signal.{sent}))
 try:
@@ -25,18 +28,48 @@ except KeyboardInterrupt:
     print("interrupted")
 """
 
+LATE = """
+import importlib.util, signal, sys, threading
+from retrainer.cli.app import _WholeLoader
+from retrainer.signals import interrupt_on
 
-@pytest.mark.parametrize(
-    ("sent", "of_sigint"), [("SIGINT", "signal.default_int_handler"), ("SIGTERM", "signal.SIG_IGN")]
-)
-def test_a_signal_in_a_callback_interrupts_a_moment_later(sent: str, of_sigint: str) -> None:
-    code = SCRIPT.format(sent=sent, of_sigint=of_sigint)
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+interrupt_on(signal.SIGINT)
+spec = importlib.util.spec_from_file_location("late", "late.py")
+spec.loader = importlib.util.LazyLoader(_WholeLoader("late", "late.py"))
+module = importlib.util.module_from_spec(spec)
+sys.modules["late"] = module
+spec.loader.exec_module(module)
+try:
+    from late import whole
+    threading.Event().wait(30)
+    print("lost")
+except KeyboardInterrupt:
+    print(sys.modules["late"].whole, "interrupted")
+"""
+
+
+@pytest.mark.parametrize("sent", ["SIGINT", "SIGTERM"])
+def test_a_signal_in_a_callback_interrupts_a_moment_later(sent: str) -> None:
+    done = run(SCRIPT.format(sent=sent, handled=f"signal.{sent}"))
     assert (done.stdout, done.stderr) == ("interrupted\n", "")
 
 
 def test_other_dropped_errors_are_still_printed() -> None:
-    code = SCRIPT.format(sent="absent", of_sigint="signal.SIG_IGN").replace("wait(30)", "wait(0)")
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    done = run(SCRIPT.format(sent="absent", handled="signal.SIGTERM").replace("wait(30)", "wait(0)"))
     assert done.stdout == "lost\n"
     assert "AttributeError" in done.stderr
+
+
+def test_a_signal_while_a_module_is_loaded_late_interrupts_after_it(tmp_path: Path) -> None:
+    """Python drops what is raised while it loads a module only to look at its `__spec__`."""
+    (tmp_path / "late.py").write_text(
+        "import os, signal\nos.kill(os.getpid(), signal.SIGINT)\nfor _ in range(1000): pass\nwhole = True\n"
+    )
+    done = run(LATE, cwd=tmp_path)
+    assert (done.stdout, done.stderr) == ("True interrupted\n", "")
+
+
+def run(code: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", code], cwd=cwd, capture_output=True, text=True, timeout=60, check=False
+    )

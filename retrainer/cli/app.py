@@ -7,7 +7,7 @@ import os
 import sys
 from contextlib import contextmanager
 from importlib import import_module
-from importlib.machinery import ModuleSpec, PathFinder
+from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
 from importlib.util import LazyLoader
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
@@ -19,9 +19,11 @@ from typer.main import get_group
 from retrainer import __version__, console
 from retrainer.cli.groups import SuggestingGroup
 from retrainer.cli.options import choice
+from retrainer.signals import deferred_interrupts
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from types import ModuleType
 
 
 class _Command(NamedTuple):
@@ -89,9 +91,21 @@ class _LazyFinder:
     def find_spec(name: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
         """Return how to load a module."""
         spec = PathFinder.find_spec(name, path, target) if name.startswith("retrainer.") else None
-        if spec is not None and spec.loader is not None:
-            spec.loader = LazyLoader(spec.loader)
+        if spec is not None and isinstance(spec.loader, SourceFileLoader):
+            spec.loader = LazyLoader(_WholeLoader(spec.loader.name, spec.loader.path))
         return spec
+
+
+class _WholeLoader(SourceFileLoader):
+    """Loads a module whole: a module that was loaded late and is interrupted would stay there in part.
+
+    Python drops what is raised then, as it loads the module to look at its `__spec__`.
+    """
+
+    def exec_module(self, module: ModuleType) -> None:
+        """Load a module."""
+        with deferred_interrupts():
+            super().exec_module(module)
 
 
 @contextmanager
