@@ -156,18 +156,22 @@ def _serve(connection: Connection, function: Callable[[Any], Any], environ: Mapp
     from threadpoolctl import threadpool_limits  # noqa: PLC0415
 
     with threadpool_limits(threads):
-        while True:
-            try:
-                unit = connection.recv()
-            except (EOFError, OSError):
-                return
-            try:
-                result = function(unit)
-            except KeyboardInterrupt:
-                sys.exit(130)
-            try:
-                forwarder.send(result)
-            except OSError:  # the calling process is gone
-                return
-            if getattr(result, "must_end_worker", False):
-                return
+        try:
+            _answer_calls(connection, function, forwarder)
+        except KeyboardInterrupt:
+            sys.exit(130)
+
+
+def _answer_calls(connection: Connection, function: Callable[[Any], Any], forwarder: Forwarder) -> None:
+    while True:
+        try:
+            unit = connection.recv()
+        except (EOFError, OSError):
+            return
+        result = function(unit)
+        try:
+            forwarder.send(result)
+        except OSError:  # the calling process is gone
+            return
+        if getattr(result, "must_end_worker", False):
+            return
