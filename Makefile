@@ -5,6 +5,8 @@ PRODUCT := .venv/.product
 STAMP := .venv/.installed
 PYTEST := $(BIN)/python -m pytest --dist worksteal -n 2
 
+unexport PYTHONDONTWRITEBYTECODE  # tests start thousands of processes, and each would compile the package again
+
 .PHONY: help demo test test-slow soak test-lowest coverage screens lint format docs docs-picture clean \
 	bench bench-registry bench-timing bench-futures bench-content bench-coverage bench-scale bench-evidence bench-claude bench-replay bench-policies bench-api bench-import bench-fleet bench-live bench-live-update bench-drift bench-tune bench-pages browser docs-pages
 

@@ -90,13 +90,13 @@ class DrawnOutcomes:
         return self._stakes.rows(0, len(rows))._replace(loss=loss, other_loss=other_loss)
 
 
-def false_calls(draw: Draw, streams: int, posts: int = POSTS, seed: int = SEED) -> tuple[float, float]:
+def false_calls(draw: Draw, streams: int, posts: int = POSTS) -> tuple[float, float]:
     """Return the shares of streams with a false call at any look: by the e-process, and by the repeated bootstrap.
 
     Both are two-sided at 5%. The bootstrap is online, by Poisson weights (Hanley and MacGibbon 2006), and is looked at
     every 20 posts from the 100th on; the e-process after every post.
     """
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(SEED)
     weights = rng.poisson(1, (posts // _LOOK_EVERY, _LOOK_EVERY, _RESAMPLES)).astype(np.float64)
     calls = np.zeros(2)
     for _ in range(streams):

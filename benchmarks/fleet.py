@@ -65,21 +65,23 @@ class Fleet:
         self.streams = streams
         self._order = random.Random(0).sample(range(streams), streams)  # noqa: S311
         self._position = 0
-        last = project.registry.across(None).last_completed_runs()
-        self._last: dict[str, str | None] = {key.stream: run.run_id for key, run in last.items()}
 
     def take(self, count: int) -> list[Unit]:
         """Return the next units, at random places among the streams; after the last stream comes the first again."""
         numbers = [self._order[(self._position + number) % self.streams] for number in range(count)]
         self._position += count
-        return [Unit(name := stream_name(number), "timing", self._last[name]) for number in numbers]
+        return [self._unit(stream_name(number)) for number in numbers]
+
+    def _unit(self, name: str) -> Unit:
+        last = self.project.for_stream(name).registry.get_last_completed_run("timing")
+        known = () if last is None else (last.run_id, last.started_at)
+        return Unit(name, "timing", *known)
 
     def check(self, outcomes: Iterable[Outcome | WorkerLost | NotStarted]) -> None:
-        """Remember the runs, and check that all of them completed."""
+        """Check that all runs completed."""
         for outcome in outcomes:
             if isinstance(outcome, WorkerLost | NotStarted) or outcome.kind not in {"promoted", "not_promoted"}:
                 raise RuntimeError(f"a run failed: {outcome}")
-            self._last[outcome.stream] = outcome.run_id
 
     def close(self) -> None:
         """Close the connections to the database."""
@@ -91,7 +93,7 @@ def measure_processor(fleet: Fleet, server: Server, runs: int) -> dict[str, Any]
     with workers(1) as pool:
         _run(pool, fleet, 3)
         before = server.processor_seconds()
-        measured = _run(pool, fleet, runs)
+        measured, _ = _run(pool, fleet, runs)
         of_server = server.processor_seconds() - before
     return {
         "runs": runs,
@@ -114,9 +116,9 @@ def measure_size(few: Fleet, many: Fleet, server: Server, timed: int, jobs: int)
             rounds = len(measured[many]) // block
             turns = [(second, many)] if rounds % 4 else [(first, few), (second, many)]
             for pool, fleet in turns if rounds % 8 else reversed(turns):
-                started = time.perf_counter()
-                measured[fleet] += _run(pool, fleet, block)
-                seconds[fleet] += time.perf_counter() - started
+                found, passed = _run(pool, fleet, block)
+                measured[fleet] += found
+                seconds[fleet] += passed
         grown, of_server = database_bytes(many) - size, server.processor_seconds() - before
     of_few, of_many = (statistics.fmean(one.total.wall for one in measured[fleet]) for fleet in (few, many))
     found = measured[many]
@@ -159,11 +161,14 @@ def database_bytes(fleet: Fleet) -> int:
         return int(session.scalar(sa.text("SELECT pg_database_size(current_database())")) or 0)
 
 
-def _run(pool: ProcessPoolExecutor, fleet: Fleet, count: int) -> list[MeasuredUnit]:
+def _run(pool: ProcessPoolExecutor, fleet: Fleet, count: int) -> tuple[list[MeasuredUnit], float]:
+    """Run the next units; return what they took, and the seconds that passed."""
     units = fleet.take(count)
+    started = time.perf_counter()
     measured = list(pool.map(measure_unit, [fleet.spec] * count, units))
+    seconds = time.perf_counter() - started
     fleet.check([one.outcome for one in measured])
-    return measured
+    return measured, seconds
 
 
 def _shares(measured: Sequence[MeasuredUnit], of: Callable[[Seconds], float]) -> dict[str, float]:

@@ -148,7 +148,7 @@ class _Edges:
 @functools.cache
 def _instrument() -> _Parts:
     """Replace the functions that begin a part by ones that measure it, once per process."""
-    from retrainer.algorithms.manager import LoadedAlgorithm
+    from retrainer.algorithms.loaded_algorithm import LoadedAlgorithm
     from retrainer.pipeline.run_context import RunContext
     from retrainer.posts.store import PostStore
     from retrainer.registry.artifacts import Artifacts

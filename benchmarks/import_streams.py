@@ -85,7 +85,8 @@ def read_posts(project: Project, kind: str) -> None:
     """Measure the reads of one stream and of all."""
     now = datetime.now(UTC)
     posts = project.posts
-    streams = posts.list_streams()
+    table = posts.table
+    streams = table.list_streams()
     of_stream = [posts.for_stream(streams[number * len(streams) // REPEATS]) for number in range(REPEATS)]
 
     def show(what: str, calls: list[Callable[[], object]]) -> None:
@@ -97,10 +98,9 @@ def read_posts(project: Project, kind: str) -> None:
 
     show("load a stream", [partial(store.load, now) for store in of_stream])
     show("freshness of a stream", [partial(store.freshness, now) for store in of_stream])
-    show(f"list {len(streams):,} streams", [posts.list_streams])
-    show("newest times of all", [partial(posts.newest_times, now)])
-    show("summaries of 100", [partial(posts.summaries, now, streams[:100])])
-    show("summaries of all", [partial(posts.summaries, now)])
+    show(f"list {len(streams):,} streams", [table.list_streams])
+    show("newest times of all", [partial(table.newest_times, now)])
+    show("spans of all", [partial(table.spans, now)])
 
 
 def main(rows: int, streams: int) -> None:

@@ -169,11 +169,12 @@ def power(worse: Floats, better: Floats, waits: Floats) -> dict[str, Any]:
     wrong = 1 if difference.mean() > 0 else 0
     evidence = [EProcess().trace(rotated(stakes, start)) for start in starts(len(waits))]
     rolled_back = first_posts(evidence, ROLLBACK_THRESHOLD)
+    latest = 2 * np.quantile(rolled_back, 0.5, method="higher")
     return {
         "crps_percent": 100 * (mean_crps(worse, waits) / mean_crps(better, waits) - 1),
         "waits": float(worse.mean() / better.mean()),
         **{name: posts_until(evidence, threshold) for name, threshold in THRESHOLDS.items()},
-        "within_twice_the_median": float(np.mean(rolled_back <= 2 * np.quantile(rolled_back, 0.5, method="higher"))),
+        "within_twice_the_median": float(np.mean((rolled_back <= latest) & np.isfinite(rolled_back))),
         "t_test": t_test_posts(difference),
         "wrong": sum(bool(log[:, wrong].max() >= np.log(VERDICT_THRESHOLD)) for log in evidence),
         "split": float(2 * (stakes.loss.var() + stakes.other_loss.var()) / difference.var()),

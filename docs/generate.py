@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from retrainer.api.app import create_app
-from retrainer.api.auth import Auth
-from retrainer.api.threads import Threads
 from retrainer.cli.app import app
 from retrainer.notify import open_runtime
 from retrainer.project import Project, create_project
+from retrainer.serving.auth import Auth
+from retrainer.serving.threads import Threads
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -85,7 +85,7 @@ def _command_contexts() -> Iterator[tuple[typer.Context, str]]:
             context = typer.Context(command, info_name=name, parent=parent, max_content_width=HELP_WIDTH)
             if hasattr(command, "commands"):
                 groups.append((context, listed.rich_help_panel))
-            elif not command.hidden:
+            if not command.hidden and getattr(command, "invoke_without_command", True):  # else a mere group
                 yield context, panel or listed.rich_help_panel
 
 

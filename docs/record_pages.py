@@ -37,13 +37,13 @@ class Picture(NamedTuple):
 
 
 PICTURES = {
-    "page-overview": Picture("/overview", 1250),
-    "page-version": Picture("/version/{production}", 1500),
+    "page-overview": Picture("/overview", 1235),
+    "page-version": Picture("/version/{production}", 1235),
     "page-compare": Picture("/compare?a={production}&b={challenger}", 1200),
     "page-run": Picture("/run/{run}", 1000),
-    "page-posts": Picture("/posts", 1500),
+    "page-posts": Picture("/posts", 1290),
     "page-live": Picture("/live", 1300),
-    "page-replay": Picture("/replay", 900),
+    "page-replay": Picture("/replay", 815),
 }
 
 

@@ -18,6 +18,7 @@ import sys
 import traceback
 import warnings
 from contextlib import contextmanager, nullcontext, suppress
+from operator import methodcaller
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -153,11 +154,8 @@ def flush() -> None:
 def document(content: Document | Sequence[Document]) -> None:
     """Print the JSON document of a command."""
     is_utf8 = codecs.lookup(sys.stdout.encoding).name == "utf-8"
-    _print(visible_json(json.dumps(content, default=_dump_model, indent=2, ensure_ascii=not is_utf8, allow_nan=False)))
-
-
-def _dump_model(model: BaseModel) -> dict[str, Any]:
-    return model.model_dump(mode="json")
+    dump_model = methodcaller("model_dump", mode="json")
+    _print(visible_json(json.dumps(content, default=dump_model, indent=2, ensure_ascii=not is_utf8, allow_nan=False)))
 
 
 def csv_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:

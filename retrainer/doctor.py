@@ -6,11 +6,12 @@ It also reports what `health` finds, which only a person can fix.
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 from retrainer.errors import ArtifactError, ConfigError, MissingCredentials
 from retrainer.files import require_readable
@@ -30,6 +31,11 @@ if TYPE_CHECKING:
     from retrainer.registry.tables import ModelVersion
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+RUN_SECONDS = 2.0  # for runs in progress to move files into place, and to set links, that the database knows already
+_POLL_SECONDS = 0.1
 
 FindingKind = (
     Literal[
@@ -75,6 +81,22 @@ class Finding:
 Repair = Callable[[], object]  # returns False if it did not help
 
 
+@dataclass
+class _Patience:
+    """The seconds left for runs in progress."""
+
+    seconds: float
+
+    def confirm(self, find: Callable[[], T]) -> T:
+        """Return a problem that is found, unless it passes."""
+        found = find()
+        while found and self.seconds > 0:
+            time.sleep(_POLL_SECONDS)
+            self.seconds -= _POLL_SECONDS
+            found = find()
+        return found
+
+
 def examine(project: Project, *, repair: bool = False) -> list[Finding]:
     """Check every run, version, file and link, and what the project needs around it.
 
@@ -101,6 +123,8 @@ def _attempt(repair: Repair | None) -> bool:
 
 def _find_problems(project: Project) -> Iterator[tuple[Finding, Repair | None]]:
     """Find the problems one by one: each is repaired before the next is looked for."""
+    running, dead = project.registry.across(None).list_running_runs(), project.registry.find_dead_runs()
+    patience = _Patience(RUN_SECONDS if len(running) > len(dead) else 0)
     yield from _dead_runs(project)
     production = project.registry.across(None).list_production()
     for problem in check_surroundings(project, find_schedules(project.config_file), datetime.now(UTC), production):
@@ -116,10 +140,10 @@ def _find_problems(project: Project) -> Iterator[tuple[Finding, Repair | None]]:
         yield from _reported(_stray_folders(project, model_type), project, model_type)
         for version in project.registry.across(None).list_versions(model_type):
             if version.pruned_at is None:
-                yield from _file_problems(project, version)
+                yield from _file_problems(project, version, patience)
     for name in project.list_streams():  # after the files: a link may need a folder restored above
         for model_type in MODEL_TYPE_NAMES:
-            yield from _reported(_link_problems(project.for_stream(name), model_type), project, model_type)
+            yield from _reported(_link_problems(project.for_stream(name), model_type, patience), project, model_type)
 
 
 def _folder_problem(project: Project) -> Finding | None:
@@ -179,20 +203,22 @@ def _stray_folders(project: Project, model_type: ModelTypeName) -> Iterator[tupl
         yield Finding("stray_folder", version.version_id, message), partial(artifacts.remove_files, version)
 
 
-def _file_problems(project: Project, version: ModelVersion) -> Iterator[tuple[Finding, Repair]]:
-    for file, problem in project.artifacts.find_file_problems(version).items():
+def _file_problems(project: Project, version: ModelVersion, patience: _Patience) -> Iterator[tuple[Finding, Repair]]:
+    for file, problem in patience.confirm(partial(project.artifacts.find_file_problems, version)).items():
         kind, state = _FILE_PROBLEMS[problem]
         message = f"'{file}' of '{version.version_id}' {state}"
         repair = partial(project.artifacts.restore_file, version, file)
         yield Finding(kind, version.version_id, message), repair
 
 
-def _link_problems(project: Project, model_type: ModelTypeName) -> Iterator[tuple[Finding, Repair]]:
+def _link_problems(
+    project: Project, model_type: ModelTypeName, patience: _Patience
+) -> Iterator[tuple[Finding, Repair]]:
     def relink() -> bool:
         project.production_links.update()
         return project.production_links.find_problem(model_type) is None
 
-    problem = project.production_links.find_problem(model_type)
+    problem = patience.confirm(partial(project.production_links.find_problem, model_type))
     if problem is not None:
         link = project.production_links.path(model_type)
         yield Finding("wrong_link", str(link), f"the link '{link}' is wrong: {problem}"), relink

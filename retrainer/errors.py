@@ -18,6 +18,7 @@
     ├── ArtifactError               1  500   model files are missing, changed or cannot be written
     ├── CostLimitReached            1  409   another paid call might exceed the cost limit
     ├── DatabaseError               1  503   the database is invalid, too new or unreachable
+    │   └── DamagedValue            1  500   a value in the database cannot be read
     ├── PromotionRefused            1  409   the version cannot be promoted
     │   └── ProductionChanged       1  409   the production version changed since the comparison
     ├── NothingToRollBack           1  409   there is no promotion to undo
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
 
 MAX_CHARACTERS = 2000  # of a message, whose values come from files and command lines
 MAX_VALUE_CHARACTERS = 200
+_MAX_SHOWN = 60  # of a damaged value
 _SECTION = re.compile(r"a valid dictionary( or instance of \w+)?")  # as pydantic calls it
 
 
@@ -138,6 +140,17 @@ class CostLimitReached(RetrainerError, http_status=409, code="cost_limit"):
 
 class DatabaseError(RetrainerError, http_status=503, code="database"):
     """The database cannot be opened, is not a database, or is newer than this program."""
+
+
+class DamagedValue(DatabaseError, http_status=500, code="damaged_value"):
+    """A value in the database cannot be read, so trying again does not help."""
+
+    @classmethod
+    def instead_of(cls, value: object, wanted: str) -> DamagedValue:
+        """Return the error for a value of which something else is wanted, such as `a time`."""
+        shown = str(value)
+        shown = shown if len(shown) <= _MAX_SHOWN else f"{shown[:_MAX_SHOWN]}…"
+        return cls(f"the database holds '{shown}' instead of {wanted}", hint="Correct the row, or restore a backup")
 
 
 class PromotionRefused(RetrainerError, http_status=409, code="promotion_refused"):

@@ -22,6 +22,11 @@ def visible_lines(text: str) -> str:
     return "\n".join(map(visible, text.split("\n")))
 
 
+def shorten(text: str, length: int) -> str:
+    """Return a text of at most so many characters; the end of a longer one is left out."""
+    return text if len(text) <= length else f"{text[: length - 1]}…"
+
+
 def visible_json(document: str) -> str:
     """Return a JSON document without a control character other than the line breaks between its parts."""
     return _CONTROL.sub(lambda match: match[0] if match[0] == "\n" else f"\\u{ord(match[0]):04x}", document)

@@ -69,5 +69,5 @@ class ExportFormat(BaseModel):
     @model_validator(mode="after")
     def _has_times(self) -> ExportFormat:
         if "created_at" not in self.columns:
-            raise ValueError("columns must have created_at")
+            raise ValueError("columns must include created_at")
         return self

@@ -42,7 +42,6 @@ def open_regular(path: Path, *, pipe: bool = False) -> BufferedReader:
     """Open a regular file for reading, without waiting for anything else. Links are followed.
 
     Args:
-        path: the file.
         pipe: whether what the shell passes as `<(…)` or /dev/stdin will do too.
 
     Raises:
@@ -59,7 +58,6 @@ def open_output(path: Path, *, append: bool = False) -> BufferedWriter:
     """Open a file for writing, created if it is missing. A terminal, /dev/null and /dev/stdout will do too.
 
     Args:
-        path: the file.
         append: keep what it holds.
 
     Raises:
@@ -196,7 +194,6 @@ def new_file(path: Path, *, replace: bool = False) -> Iterator[Path]:
     """Provide the path of a temporary file that becomes a file at the end: whole, or not at all.
 
     Args:
-        path: the file.
         replace: whether it may replace a regular file.
 
     Raises:
@@ -258,5 +255,5 @@ def report_write_errors(path: Path, kind: type[RetrainerError] = RetrainerError)
         yield
     except OSError as error:
         raise kind(
-            f"cannot write to '{path}': {error.strerror}", hint="Check its permissions and the free disk space"
+            f"cannot write to '{path}': {error.strerror}", hint="Check its folder, permissions and the free disk space"
         ) from error

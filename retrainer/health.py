@@ -84,7 +84,6 @@ def check_surroundings(
 
     Args:
         schedules: those of the project on this machine.
-        now: the time, UTC.
         production: the production versions to check.
     """
     yield from check_production_algorithms(project, production)

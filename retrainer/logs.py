@@ -73,7 +73,6 @@ class RateLimit(logging.Filter):
         self._windows: dict[object, tuple[float, int]] = {}  # when it began and the number of records, by kind
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Whether to log a record."""
         decision = vars(record).setdefault("is_within_limit", None)
         if decision is None:
             decision = vars(record)["is_within_limit"] = self._count(record)
@@ -158,5 +157,4 @@ class RecentLines(logging.Handler):
         self.setFormatter(TextFormatter(tracebacks=False))
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Keep a line."""
         _recent.append(self.format(record))

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from retrainer.config import RetrainingSettings
     from retrainer.model_types import ModelTypeName
-    from retrainer.posts.store import PostsSpan
+    from retrainer.posts.table import PostsSpan
     from retrainer.project import Project
     from retrainer.registry.overviews import LiveVersion, RunSummary
     from retrainer.registry.tables import Hold
@@ -136,7 +136,7 @@ def overview(project: Project, now: datetime, streams: Sequence[str] | None = No
     """Return the state of streams, by name; None for all."""
     names = project.list_streams() if streams is None else sorted(streams)
     registry = project.registry.across(None)
-    posts = project.posts.spans(now)
+    posts = project.posts.table.spans(now)
     live, last = registry.live_versions(), registry.last_runs()
     completed = {key: run for key, run in last.items() if run.status == "completed"}
     if others := {key.stream for key in last.keys() - completed.keys()}:
@@ -184,14 +184,10 @@ def _lowest(values: Iterable[float | None]) -> tuple[bool, float]:
     return (not known, min(known, default=0.0))
 
 
-def _latest_failure(one: StreamOverview) -> float:
-    return -max((model.failure.started_at for model in one.models if model.failure), default=_NEVER).timestamp()
-
-
 _SORT: dict[SortKey, Callable[[StreamOverview], tuple[bool, float] | float]] = {
     "posts": lambda one: -one.posts,
     "newest": lambda one: -(one.newest_at or _NEVER).timestamp(),
     "score": lambda one: _lowest(model.live and model.live.score for model in one.models),
     "skill": lambda one: _lowest(model.skill for model in one.models),
-    "failure": _latest_failure,
+    "failure": lambda one: -max((m.failure.started_at for m in one.models if m.failure), default=_NEVER).timestamp(),
 }

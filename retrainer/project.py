@@ -128,7 +128,7 @@ class Project:
         return names[0] if len(names) == 1 and set(patterns or names) == set(names) else None
 
     def _has_stream(self, name: str) -> bool:
-        return self.registry.has_stream(name) or self.posts.has_stream(name)
+        return self.registry.has_stream(name) or self.posts.table.has_stream(name)
 
     def find_version(self, name: str, stream: str | None = None) -> tuple[Project, ModelVersion]:
         """Find a version by its name; return the project, seen from the stream of the version, and the version.
@@ -157,7 +157,7 @@ class Project:
             if names is not None:
                 return names
         try:
-            return self.posts.list_streams()
+            return self.posts.table.list_streams()
         except RetrainerError as error:  # a database of posts that cannot be reached must not prevent a rollback
             log.debug("Cannot list the streams of the posts: %s", error)
             return []
@@ -310,7 +310,6 @@ def require_foreign(option: str, path: Path, config: Path | None = None) -> None
 
     Args:
         option: the option that names it, for the message.
-        path: the file.
         config: the settings file, if one was given.
 
     Raises:
@@ -364,7 +363,7 @@ def create_project(folder: Path, *, deploy: bool = False) -> tuple[list[Path], l
                 made.append(target)
     except OSError as error:
         raise RetrainerError(
-            f"cannot lay out a project in '{folder}': {error.strerror}",
+            f"cannot create a project in '{folder}': {error.strerror}",
             hint="Choose a folder you can write to",
         ) from error
     return made, kept

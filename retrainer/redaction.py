@@ -17,6 +17,10 @@ _MAY_BE_SECRET = re.compile(
     r"PASSW|SECRET|CREDENTIAL|(?:^|_)(?:API)?(?:KEYS?|TOKENS?|AUTH|DSN|WEBHOOK|URLS?)(?:_|$)", re.IGNORECASE
 )
 
+_SECRET_IN_QUERY = re.compile(r"([?&;][^=&?\s]*(?:auth|key|pass|pw|secret|sig|token)[^=&\s]*=)[^&\n]+", re.IGNORECASE)
+_WEB = re.compile(r"https?://", re.IGNORECASE)
+_WITHOUT_SCHEME = re.compile(r"^([^:/@?#\s]+:)\S+@(?=[^@\s]+/)")  # user:password@host/database
+
 _secrets: set[str] = set()
 
 
@@ -56,3 +60,24 @@ def without_secrets() -> Iterator[None]:
         yield
     finally:
         os.environ.update(removed)
+
+
+def mask_passwords(text: str) -> str:
+    """Return a text with `***` in place of the passwords in its URLs, also in one that lacks its scheme."""
+    lines = text.split("\n")
+    return "\n".join(_mask_urls(line) if "://" in line else _WITHOUT_SCHEME.sub(r"\1***@", line) for line in lines)
+
+
+def _mask_urls(line: str) -> str:
+    """Mask the passwords of URLs, from wherever they are in a line; rather too much than too little."""
+    before, mark, rest = line.partition("://")
+    if not mark:
+        return line
+    # A password of a database may hold any character. In a web address, an @ after the host is part of the path.
+    is_web = _WEB.search(before[-5:] + mark) is not None
+    authority = re.split(r"[/?#]", rest, maxsplit=1)[0] if is_web else rest
+    user_info, at, host = authority.rpartition("@")
+    user, colon, _ = user_info.partition(":")
+    if at and "/" not in user and (colon or is_web):
+        rest = f"{user + colon if colon else ''}***@{host}{rest[len(authority) :]}"
+    return before + mark + _SECRET_IN_QUERY.sub(r"\1***", _mask_urls(rest))

@@ -34,6 +34,8 @@ def change_key(text: str, key: Key, value: str, path: Path) -> str:
     Raises:
         ConfigError: the key is inside another key's value.
     """
+    if text and not text.endswith("\n"):
+        text += "\n"  # or what is added would continue the last line
     _, indent, sequence_offset = load_yaml_guess_indent(text)
     editor = YAML()
     editor.preserve_quotes = True
@@ -58,7 +60,7 @@ def _set(tree: CommentedMap, key: Key, value: str, path: Path) -> None:
             section[name] = CommentedMap()
         section = section[name]
         if not isinstance(section, CommentedMap):
-            raise ConfigError(f"'{path}': '{'.'.join(key[:depth])}' has a value, and no keys of its own")
+            raise ConfigError(f"'{path}': '{'.'.join(key[:depth])}' is a value, not a section")
     section[key[-1]] = _parse(value)
 
 

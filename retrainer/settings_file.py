@@ -7,7 +7,6 @@ reported in the same way wherever it comes from.
 from __future__ import annotations
 
 import os
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -30,6 +29,7 @@ from retrainer.errors import ConfigError, did_you_mean, invalid_value
 from retrainer.export_format import ExportFormat
 from retrainer.files import open_regular
 from retrainer.model_types import MODEL_TYPE_NAMES
+from retrainer.redaction import mask_passwords
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -39,9 +39,6 @@ if TYPE_CHECKING:
 CONFIG_VARIABLE = "RETRAINER_CONFIG"
 RESERVED_VARIABLES = {CONFIG_VARIABLE, "RETRAINER_API_TOKEN"}
 CONFIG_FILE = Path("config") / "config.yaml"
-
-_PASSWORD_IN_URL = re.compile(r"(://[^:/@?#]*:)\S*@")
-_SECRET_IN_QUERY = re.compile(r"([?&][^=&]*(?:auth|key|pass|pw|secret|sig|token)[^=&]*=)[^&#]*", re.IGNORECASE)
 
 MAX_DEPTH, MAX_NODES = 50, 10_000  # of a settings file, with all its aliases expanded
 
@@ -229,9 +226,9 @@ def _hide_secrets(value: Any) -> Any:
     """Return a value with the passwords and keys in URLs replaced by asterisks."""
     if isinstance(value, list):
         return [_hide_secrets(item) for item in value]
-    if not isinstance(value, str) or "://" not in value:
+    if not isinstance(value, str):
         return value
-    return _SECRET_IN_QUERY.sub(r"\1***", _PASSWORD_IN_URL.sub(r"\1***@", value))
+    return mask_passwords(value)
 
 
 def read_file(path: Path) -> bytes:

@@ -189,14 +189,13 @@ def model_problems(
     *,
     enabled: bool,
     is_live: bool,
-    several: bool = False,
+    several: bool,
 ) -> Iterator[Problem]:
     """Report what needs attention about a model.
 
     Args:
         run: its latest run.
         due_at: when it is due by `schedule_days`.
-        now: the time, UTC.
         enabled: whether it is retrained.
         is_live: whether a version is in production.
         several: whether the stream is one of several.
@@ -220,7 +219,7 @@ def model_problems(
         yield Problem("missed_run", name, message, hint, stream)
 
 
-def posts_problems(freshness: Freshness | None, stream: str, *, several: bool = False) -> Iterator[Problem]:
+def posts_problems(freshness: Freshness | None, stream: str, *, several: bool) -> Iterator[Problem]:
     """Report posts that are missing, or have stopped arriving."""
     of = of_stream(stream, several=several)
     if freshness is None:

@@ -8,6 +8,8 @@ import unicodedata
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, NamedTuple
 
+from retrainer.escapes import shorten
+
 if TYPE_CHECKING:
     from retrainer.model_types import ModelTypeName
 
@@ -60,13 +62,9 @@ def is_pattern(text: str) -> bool:
 
 def of_stream(name: str, *, several: bool = False) -> str:
     """Return words that name a stream, for a message; nothing for `default`, unless it is one of several."""
-    return "" if name == DEFAULT_STREAM and not several else f" of the stream '{_shorten(name)}'"
+    return "" if name == DEFAULT_STREAM and not several else f" of the stream '{shorten(name, MAX_SHOWN_CHARACTERS)}'"
 
 
 def stream_argument(name: str, *, several: bool = False) -> str:
     """Return the option that chooses a stream, for a hint; nothing for `default`, unless it is one of several."""
     return "" if name == DEFAULT_STREAM and not several else f" --stream {shlex.quote(name)}"
-
-
-def _shorten(name: str) -> str:
-    return name if len(name) <= MAX_SHOWN_CHARACTERS else f"{name[: MAX_SHOWN_CHARACTERS - 1]}…"

@@ -126,7 +126,7 @@ def _count(model_type: ModelTypeName, models: Iterable[ModelOverview]) -> ModelT
 
 def _stream_problems(project: Project, streams: Iterable[StreamOverview], now: datetime) -> Iterator[Problem]:
     silent = [one for one in streams if _may_be_stale(one, now)]
-    freshness = project.posts.list_freshness([one.stream for one in silent], now)
+    freshness = project.posts.table.list_freshness([one.stream for one in silent], now)
     for one in streams:
         if not one.posts or one.stream in freshness:
             yield from posts_problems(freshness.get(one.stream), one.stream, several=True)

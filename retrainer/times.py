@@ -111,7 +111,7 @@ def parse_duration(text: str) -> timedelta:
         raise ValueError(f"'{text}' is not a duration (write it like 90s, 30m, 2h or 1d)")
     duration = int(found[1]) * _DURATION_UNITS[found[2]]
     if not duration:
-        raise ValueError(f"'{text}' is no time at all")
+        raise ValueError(f"'{text}' is not a positive duration")
     return duration
 
 

@@ -301,8 +301,7 @@ def _explanation(document: ImportedExplanationDocument | None, version: ModelVer
     """Return the row of an exported explanation; None if there is none."""
     if document is None:
         return None
-    columns = document.model_dump()
-    return ModelExplanation(model_version_id=version.version_id, **columns)
+    return ModelExplanation(model_version_id=version.version_id, **document.model_dump())
 
 
 def _require_loadable(runtime: Runtime, version: ModelVersion, files: Mapping[str, bytes], file: Path) -> None:

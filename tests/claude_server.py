@@ -3,7 +3,7 @@
     with ClaudeServer() as server:
         server.enqueue(overloaded(), refusal())     # replies to the next two requests; then default ones again
         server.reply_to("some words", truncated())  # the reply to every request that contains them
-        ...                                         # ANTHROPIC_BASE_URL = server.url
+        ...                                         # in the environment `server.environ`
         server.requests[0].prompt
 
 Requests are validated like the API does: against the SDK's own types, and for what current models reject. A default
@@ -21,12 +21,15 @@ import threading
 from collections import deque
 from collections.abc import Iterator, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Self, get_args
 
 from anthropic.types.message_create_params import MessageCreateParamsNonStreaming
 from anthropic.types.model_param import ModelParam
 from pydantic import TypeAdapter, ValidationError
 
+from retrainer_claude import ClaudeOptions
+from retrainer_claude.pricing import reported_usage
 from tests.claude_batches import BATCHES, Batches
 from tests.claude_replies import (
     Received,
@@ -87,7 +90,7 @@ FIXED_TEXT = "Nothing was shown to me, so this is what I say."
 
 _MODELS = frozenset(get_args(get_args(ModelParam)[0]))
 _REQUESTS: TypeAdapter[Any] = TypeAdapter(MessageCreateParamsNonStreaming)
-_TIMEOUT_SECONDS = 10.0
+_TIMEOUT_SECONDS = 60.0
 
 
 class ClaudeServer:
@@ -123,6 +126,17 @@ class ClaudeServer:
         """The base URL for the SDK."""
         return f"http://127.0.0.1:{self._http.server_port}"
 
+    @property
+    def environ(self) -> dict[str, str]:
+        """The environment variables by which the SDK calls it."""
+        return {"ANTHROPIC_BASE_URL": self.url, "ANTHROPIC_API_KEY": KEY}
+
+    @property
+    def cost_usd(self) -> float:
+        """What all its answers cost, in US dollars."""
+        options = ClaudeOptions()
+        return float(sum(reported_usage(SimpleNamespace(**usage), options)["cost_usd"] for usage in self.usages))
+
     def enqueue(self, *replies: Reply) -> None:
         """Answer the next requests with these, in the order of arrival."""
         self._queue.extend(replies)
@@ -138,7 +152,7 @@ class ClaudeServer:
     def wait_for_requests(self, count: int) -> None:
         """Return when this many requests have arrived."""
         with self._arrived:
-            assert self._arrived.wait_for(lambda: len(self.requests) >= count, _TIMEOUT_SECONDS * 6)
+            assert self._arrived.wait_for(lambda: len(self.requests) >= count, _TIMEOUT_SECONDS)
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -254,6 +268,7 @@ class _HTTPServer(ThreadingHTTPServer):
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # else the body waits for the client, which acknowledges the head 40 ms later
     server: _HTTPServer
 
     def do_GET(self) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import random
 import socket
 import subprocess
 import sys
@@ -15,7 +14,10 @@ from typing import TYPE_CHECKING, Protocol, Self
 import psutil
 import pytest
 
+from tests.programs import free_port
+
 if TYPE_CHECKING:
+    import random
     from types import TracebackType
 
 SCRIPTS = Path(sys.executable).parent
@@ -105,7 +107,7 @@ class Ray:
         if find_spec("ray") is None:
             pytest.skip("Ray is not installed: pip install 'retrainer[ray]'")
         self._folder = folder
-        self.address = f"127.0.0.1:{free_port(below=10_000)}"  # Ray's workers use the ports from 10,002
+        self.address = f"127.0.0.1:{free_port()}"
         self.arguments = ["--backend", "ray", "--address", self.address]
         os.environ["RAY_AUTH_MODE"] = "disabled"
 
@@ -146,14 +148,6 @@ class Ray:
 
     def printed(self) -> str:
         return (self._folder / "ray.log").read_text()
-
-
-def free_port(below: int = 65_536) -> int:
-    while True:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0 if below > 60_000 else random.randrange(6_000, below)))  # noqa: S311
-            port: int = probe.getsockname()[1]
-            return port
 
 
 def wait_for_port(address: str) -> None:

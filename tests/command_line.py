@@ -101,8 +101,8 @@ def run_in_process(folder: Path, *, terminal: int | None = None) -> Runner:
         variables = {**(env or {}), **environ}
         assert not variables.keys() & set(READ_AT_START), "this needs the fixture `retrainer_process`"
         # Imported late: the environment of a test must be in place first.
-        from retrainer import __main__ as program
         from retrainer import console
+        from retrainer.cli import program
 
         with (
             environment(variables),
@@ -145,6 +145,9 @@ def environment(variables: Mapping[str, str]) -> Iterator[None]:
 @contextmanager
 def packages(python_path: str) -> Iterator[None]:
     """Put folders of packages first on the path, import their modules again, and forget them afterwards."""
+    if not python_path:
+        yield
+        return
     folders = [folder for folder in python_path.split(os.pathsep) if folder]
     names = {path.stem for folder in folders for path in Path(folder).iterdir() if path.suffix in {"", ".py"}}
     hidden = _pop_modules(names)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import resource
 import secrets
 import shutil
 import signal
@@ -22,6 +23,7 @@ from hypothesis import settings
 from retrainer.algorithms.events import EventBus, Observer
 from retrainer.posts.sample import sample_posts
 from retrainer.project import Project, create_project
+from retrainer.registry.database import Database
 from retrainer.render.events import event_document
 from retrainer.runtime import Runtime
 from tests.command_line import run_as_process, run_in_process
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
+    from tests.claude_server import ClaudeServer
     from tests.command_line import Runner
 
 T = TypeVar("T")
@@ -90,6 +93,26 @@ def sqlite_folder(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
+def claude_server() -> Iterator[ClaudeServer]:
+    """A stand-in for the Claude API."""
+    from tests.claude_server import ClaudeServer
+
+    with ClaudeServer() as server:
+        yield server
+
+
+@pytest.fixture
+def paid_environ(claude_server: ClaudeServer) -> dict[str, str]:
+    """The environment of a project whose content is forecast by the stand-in, at a cost close to the estimates."""
+    return {
+        **claude_server.environ,
+        "RETRAINER_CONTENT_MODEL__ALGORITHM": "claude_api",
+        "RETRAINER_CONTENT_MODEL__CLAUDE_API": '{"max_tokens": 32, "examples": 4}',
+        "RETRAINER_RETRAINING__EVALUATION_MAX_PREDICTIONS": "10",
+    }
+
+
+@pytest.fixture
 def database() -> str:
     """The kind of database of the project, unless a test is parametrized."""
     return "sqlite"
@@ -103,23 +126,46 @@ def database_elsewhere() -> str:
 
 @pytest.fixture
 def folder(sqlite_folder: Path, database: str, request: pytest.FixtureRequest) -> Path:
-    """A project folder; the conftest.py of tests about the database has it on either one."""
-    return _use_database(sqlite_folder, database, request)
+    """A project folder with a new database; the conftest.py of tests about the database has it on either one."""
+    return _with_new_database(sqlite_folder, database, request)
 
 
 @pytest.fixture
 def elsewhere(tmp_path: Path, database_elsewhere: str, request: pytest.FixtureRequest) -> Path:
-    """The folder of another project, without posts and versions."""
+    """The folder of another project, as `init` lays it out, without posts and versions."""
     folder = tmp_path / "elsewhere"
     create_project(folder)
     configure(folder)
-    return _use_database(folder, database_elsewhere, request)
-
-
-def _use_database(folder: Path, kind: str, request: pytest.FixtureRequest) -> Path:
-    if kind == "postgresql":
+    if database_elsewhere == "postgresql":
         configure(folder, url=f'"{request.getfixturevalue("make_postgresql_database")()}"')
     return folder
+
+
+def _with_new_database(folder: Path, kind: str, request: pytest.FixtureRequest) -> Path:
+    """Give a project a copy of a database that has all tables: the first command would take longer to create them."""
+    if kind == "postgresql":
+        make = request.getfixturevalue("make_postgresql_database")
+        configure(folder, url=f'"{make(request.getfixturevalue("new_postgresql_database"))}"')
+    else:
+        shutil.copy(request.getfixturevalue("new_database"), folder / "data" / "retrainer.db")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def new_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The file of a SQLite database of a new project; made once per test process."""
+    file = tmp_path_factory.mktemp("new") / "retrainer.db"
+    Database.open(f"sqlite:///{file}", file.parent).close()
+    return file
+
+
+@pytest.fixture(scope="session")
+def new_postgresql_database(postgresql_server: str, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The name of a PostgreSQL database of a new project; made once per test process."""
+    with administer(postgresql_server) as connection:
+        connection.execute(sa.text("CREATE DATABASE new"))
+    Database.open(postgresql_server.format(name="new"), tmp_path_factory.mktemp("new")).close()
+    return "new"
 
 
 @pytest.fixture(scope="session")
@@ -150,13 +196,13 @@ def administer(server_url: str) -> Iterator[sa.Connection]:
 
 
 @pytest.fixture
-def make_postgresql_database(postgresql_server: str) -> Iterator[Callable[[], str]]:
-    """Create empty PostgreSQL databases, dropped after the test; each call returns the URL of a new one."""
+def make_postgresql_database(postgresql_server: str) -> Iterator[Callable[..., str]]:
+    """Create PostgreSQL databases, dropped after the test; each call returns the URL of an empty one, or of a copy."""
     names = []
 
-    def make() -> str:
+    def make(original: str = "template1") -> str:
         names.append(f"test_{secrets.token_hex(6)}")
-        connection.execute(sa.text(f"CREATE DATABASE {names[-1]}"))
+        connection.execute(sa.text(f"CREATE DATABASE {names[-1]} TEMPLATE {original}"))
         return postgresql_server.format(name=names[-1])
 
     with administer(postgresql_server) as connection:
@@ -166,17 +212,15 @@ def make_postgresql_database(postgresql_server: str) -> Iterator[Callable[[], st
 
 
 @pytest.fixture
-def postgresql_url(make_postgresql_database: Callable[[], str]) -> str:
+def postgresql_url(make_postgresql_database: Callable[..., str]) -> str:
     """The URL of an empty PostgreSQL database, dropped after the test."""
     return make_postgresql_database()
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def folder_on_each_database(sqlite_folder: Path, request: pytest.FixtureRequest) -> Path:
-    """A project folder whose registry is on SQLite, then one on PostgreSQL."""
-    if request.param == "postgresql":
-        configure(sqlite_folder, url=f'"{request.getfixturevalue("postgresql_url")}"')
-    return sqlite_folder
+    """A project folder with a new database on SQLite, then one on PostgreSQL."""
+    return _with_new_database(sqlite_folder, request.param, request)
 
 
 def configure(folder: Path, **changes: str) -> None:
@@ -199,6 +243,17 @@ def open_project(folder: Path, environ: dict[str, str] | None = None) -> Project
     project = Project.find(folder, environ or {})
     _opened.append(project)
     return project
+
+
+@contextmanager
+def no_room_for_files() -> Iterator[None]:
+    """Let writing more than 100 bytes of a file fail, as on a full disk."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
 def version_folder(project: Project, model_type: str, version_id: str) -> Path:

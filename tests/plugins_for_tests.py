@@ -1,12 +1,15 @@
-"""Third-party plugins for tests: the code of algorithms and observers, and a folder to install them into."""
+"""Plugins for tests: the code of algorithms and observers, a folder to install them into, and an observer."""
 
 from __future__ import annotations
 
 import textwrap
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from retrainer.algorithms import hookimpl
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
 _TIMING = """\
@@ -154,3 +157,17 @@ class Plugins:
     def environ(self) -> dict[str, str]:
         """The environment in which a process finds the packages."""
         return {"PYTHONPATH": str(self.site)}
+
+
+class Diary:
+    """An observer in this process that keeps the events."""
+
+    def __init__(self) -> None:
+        self.events: list[Mapping[str, Any]] = []
+
+    @hookimpl
+    def on_event(self, event: Mapping[str, Any]) -> None:
+        self.events.append(event)
+
+    def kinds(self) -> list[str]:
+        return [str(event["kind"]) for event in self.events]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import random
 import shutil
+import socket
 import subprocess
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
@@ -30,6 +32,17 @@ def installed(name: str) -> str:
     if found is None:
         pytest.skip(f"no program {name}, and it cannot be installed: install the Debian package {name}")
     return found
+
+
+def free_port() -> int:
+    """Return a port for a server that is yet to start: one that Linux by default gives to no other socket meanwhile.
+
+    It is below 10,000, since Ray's workers use the ports from 10,002.
+    """
+    while True:
+        port = random.randrange(6_000, 10_000)  # noqa: S311  no secret
+        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
 
 
 @contextmanager

@@ -13,10 +13,12 @@ import time
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Literal
 
+from tests.programs import free_port
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-Fault = Literal["none", "error 500", "silence", "changed bytes", "half an answer"]
+Fault = Literal["none", "error 500", "silence", "changed bytes", "half an answer", "lost answer"]
 CREDENTIALS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_DEFAULT_REGION": "us-east-1"}
 _HEADERS = {"connection", "transfer-encoding", "content-length", "date", "server"}
 
@@ -24,9 +26,7 @@ _HEADERS = {"connection", "transfer-encoding", "content-length", "date", "server
 @contextmanager
 def s3_server() -> Iterator[str]:
     """Run moto's S3 server; yield its endpoint."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     with subprocess.Popen(command, env={**os.environ, "PYTHONWARNINGS": "ignore"}, **quiet) as process:  # type: ignore[call-overload]
@@ -45,7 +45,7 @@ class FaultyProxy(http.server.ThreadingHTTPServer):
     """Passes requests on to a server, and its answers back, with a fault.
 
     Attributes:
-        fault: the fault from now on.
+        fault: the fault from now on; a "lost answer" is that to one upload.
         applies_to: the part of a path that the fault is limited to.
         requests: the methods of the requests so far.
         was_put: whether a fault has met the upload of an object.
@@ -73,7 +73,7 @@ class FaultyProxy(http.server.ThreadingHTTPServer):
     @contextmanager
     def run(cls, endpoint: str) -> Iterator[FaultyProxy]:
         with cls(endpoint) as proxy:
-            threading.Thread(target=proxy.serve_forever, daemon=True).start()
+            threading.Thread(target=proxy.serve_forever, args=(0.02,), daemon=True).start()
             try:
                 yield proxy
             finally:
@@ -84,6 +84,7 @@ class FaultyProxy(http.server.ThreadingHTTPServer):
 class _Handler(http.server.BaseHTTPRequestHandler):
     server: FaultyProxy
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # else the body waits for the client, which acknowledges the head late
 
     def _pass_on(self) -> None:
         proxy = self.server
@@ -105,6 +106,10 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         response = connection.getresponse()
         data, headers = response.read(), dict(response.getheaders())
         connection.close()
+        if self.command == "PUT" and fault == "lost answer":
+            proxy.fault = "none"
+            self._answer(503, {}, b"")
+            return
         if self.command == "GET" and fault == "changed bytes" and data:
             data = bytes([data[0] ^ 1]) + data[1:]
         self._answer(response.status, headers, data, cut=fault == "half an answer")

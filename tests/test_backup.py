@@ -47,11 +47,11 @@ TRAIN = [sys.executable, "-m", "retrainer", "train", "timing", "--algorithm", "w
 # Stops where everything is restored but nothing committed.
 KILLED = """
 import os, signal, sys
-from retrainer import __main__
+from retrainer.cli import program
 from retrainer.backup import restoring
 
 restoring._restore_files = lambda *arguments: os.kill(os.getpid(), signal.SIGKILL)
-__main__.run(sys.argv[1:])
+program.run(sys.argv[1:])
 """
 
 
@@ -311,6 +311,7 @@ def test_every_backup_of_a_project_in_use_is_consistent(project: Project, tmp_pa
 
 
 @ON_EACH
+@pytest.mark.slow
 def test_a_version_too_large_for_the_database_is_in_the_backup(
     folder: Path, saved_large: Path, elsewhere: Path, retrainer: Runner
 ) -> None:
@@ -638,6 +639,7 @@ def test_a_handmade_backup_is_refused_in_one_line(statements: list[str], saved: 
         ("postgresql://h/db?user=me&PASSWORD=a;b", "postgresql://h/db?user=me&PASSWORD=***"),
         ("https://key:word@h/hook?api_token=1&x=2 # a hook", "https://key:***@h/hook?api_token=***&x=2 # a hook"),
         ("https://key@h/hook", "https://***@h/hook"),
+        ("me:pa&ss@h/db # me:later@noon", "me:***@h/db # me:later@noon"),
         (
             "x # https://h/a, postgresql://h/db, https://u:pw@h/b",
             "x # https://h/a, postgresql://h/db, https://u:***@h/b",

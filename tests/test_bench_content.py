@@ -23,6 +23,7 @@ from retrainer.posts.sample import sample_posts, write_sample_csv
 ROOT = Path(__file__).parent.parent
 
 
+@pytest.mark.slow
 def test_streams_with_texts_are_measured_and_the_others_are_skipped(tmp_path: Path) -> None:
     write_sample_csv(tmp_path / "stream.csv", sample_posts(seed=7))
     sample_posts().drop(columns="content").to_csv(tmp_path / "silent.csv", index=False)

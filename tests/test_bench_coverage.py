@@ -8,11 +8,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from retrainer.posts.sample import sample_posts, write_sample_csv
 
 ROOT = Path(__file__).parent.parent
 
 
+@pytest.mark.slow
 def test_streams_are_measured_on_300_later_posts_and_short_ones_are_skipped(tmp_path: Path) -> None:
     write_sample_csv(tmp_path / "stream.csv", sample_posts(seed=7, count=700))
     write_sample_csv(tmp_path / "short.csv", sample_posts(seed=7))

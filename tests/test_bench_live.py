@@ -28,6 +28,14 @@ def test_a_t_test_of_the_size_that_is_shown_finds_the_difference_as_often_as_pro
         assert found.mean() == pytest.approx(wanted, abs=0.07)
 
 
+def test_where_nothing_is_found_no_start_has_a_rollback_within_twice_the_median() -> None:
+    random = np.random.default_rng(1)
+    quantiles = np.sort(random.exponential(10, (60, 99)), axis=1)
+    found = live.power(quantiles * 1.001, quantiles, random.exponential(10, 60))
+    assert found["rollback"] == [None, None]
+    assert found["within_twice_the_median"] == 0
+
+
 @pytest.mark.slow
 def test_the_synthetic_sample_is_measured(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

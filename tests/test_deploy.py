@@ -15,7 +15,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import httpx2
 import pytest
 import yaml
 from dockerfile_parse import DockerfileParser
@@ -23,6 +22,7 @@ from dockerfile_parse import DockerfileParser
 from retrainer.schedule import systemd
 from retrainer.schedule.command import ScheduledCommand
 from retrainer.schedule.expression import parse_schedule
+from tests.api.conftest import Server
 from tests.conftest import import_regular_posts
 
 if TYPE_CHECKING:
@@ -69,6 +69,7 @@ def assert_both_were_trained(folder: Path, retrainer: Runner) -> None:
     assert {(run["model_type"], run["status"]) for run in runs} == {("timing", "completed"), ("content", "completed")}
 
 
+@pytest.mark.slow
 def test_the_crontab(with_posts: Path, retrainer: Runner) -> None:
     (line,) = [line for line in (DEPLOY / "crontab").read_text().splitlines() if line[0] in "0123456789*"]
     *fields, user, command = line.split(maxsplit=6)
@@ -85,6 +86,7 @@ def test_the_crontab(with_posts: Path, retrainer: Runner) -> None:
     assert "Split data: 60 train, 60 test" in log, "the environment file was read"
 
 
+@pytest.mark.slow
 def test_the_systemd_units(with_posts: Path, retrainer: Runner, tmp_path: Path) -> None:
     texts = {name: (DEPLOY / name).read_text() for name in (systemd.SERVICE, systemd.TIMER, systemd.SERVER)}
     without_comments = {name: text[text.index("[Unit]") :] for name, text in texts.items()}
@@ -113,6 +115,7 @@ def command_of(unit: str) -> list[str]:
     return shlex.split(parsed["Service"]["ExecStart"])
 
 
+@pytest.mark.slow
 def test_the_systemd_unit_of_the_server_requires_the_token(with_posts: Path) -> None:
     words = command_of((DEPLOY / systemd.SERVER).read_text())
     assert words[words.index("--port") + 1] == "8000"
@@ -122,16 +125,16 @@ def test_the_systemd_unit_of_the_server_requires_the_token(with_posts: Path) -> 
         word.replace(str(COMMAND.interpreter), sys.executable).replace(str(HOME), str(with_posts)) for word in words
     ]
     log = with_posts / "logs" / "server.log"
-    with subprocess.Popen(ours, cwd="/", env={"PATH": "/usr/bin:/bin", "RETRAINER_API_TOKEN": token}) as server:
+    with subprocess.Popen(ours, cwd="/", env={"PATH": "/usr/bin:/bin", "RETRAINER_API_TOKEN": token}) as process:
         try:
-            url = address_in(log)
-            assert httpx2.get(f"{url}/health/ready").status_code == 200
-            assert httpx2.get(f"{url}/models/production").status_code == 401
+            server = Server(address_in(log))
+            assert server.get("/health/ready").status_code == 200
+            assert server.get("/models/production").status_code == 401
             authorized = {"Authorization": f"Bearer {token}"}
-            assert httpx2.get(f"{url}/models/production", headers=authorized).status_code == 200
+            assert server.get("/models/production", headers=authorized).status_code == 200
         finally:
-            server.terminate()
-    assert server.returncode == 0
+            process.terminate()
+    assert process.returncode == 0
 
 
 def address_in(log: Path) -> str:
@@ -194,6 +197,7 @@ def with_our_commands(**environ: str) -> dict[str, str]:
     return {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", **environ}
 
 
+@pytest.mark.slow
 def test_the_dockerfile(with_posts: Path, retrainer: Runner, tmp_path: Path) -> None:
     parsed = DockerfileParser(path=str(tmp_path), cache_content=True)
     parsed.content = (DEPLOY / "Dockerfile").read_text()
@@ -207,6 +211,7 @@ def test_the_dockerfile(with_posts: Path, retrainer: Runner, tmp_path: Path) -> 
     assert_both_were_trained(with_posts, retrainer)
 
 
+@pytest.mark.slow
 def test_the_image_also_serves(with_posts: Path) -> None:
     text = (DEPLOY / "Dockerfile").read_text()
     assert {"api", "notify", "postgresql"} <= set(re.findall(r"\w+", re.findall(r"\[([\w,]+)\]\"", text)[0]))
@@ -217,16 +222,16 @@ def test_the_image_also_serves(with_posts: Path) -> None:
     environ = with_our_commands(RETRAINER_CONFIG=str(with_posts / "config/config.yaml"), RETRAINER_API_TOKEN=token)
     log = with_posts / "logs" / "server.log"
     command = ["retrainer", "--log-file", str(log), *words[1:], "--port", "0"]
-    with subprocess.Popen(command, cwd="/", env=environ) as server:
+    with subprocess.Popen(command, cwd="/", env=environ) as process:
         try:
-            url = address_in(log).replace("0.0.0.0", "127.0.0.1")  # noqa: S104
-            assert httpx2.get(f"{url}/health/ready").status_code == 200
-            assert httpx2.get(f"{url}/models/production").status_code == 401
+            server = Server(address_in(log).replace("0.0.0.0", "127.0.0.1"))  # noqa: S104
+            assert server.get("/health/ready").status_code == 200
+            assert server.get("/models/production").status_code == 401
             authorized = {"Authorization": f"Bearer {token}", "Host": "models.example.org"}
-            assert httpx2.get(f"{url}/status", headers=authorized).status_code == 200
+            assert server.get("/status", headers=authorized).status_code == 200
         finally:
-            server.terminate()
-    assert server.returncode == 0
+            process.terminate()
+    assert process.returncode == 0
 
 
 @pytest.mark.slow
@@ -254,6 +259,7 @@ def test_the_installed_extras_of_the_image_suffice(with_posts: Path, tmp_path: P
     assert trained.returncode == 0
 
 
+@pytest.mark.slow
 def test_the_render_file(with_posts: Path, retrainer: Runner) -> None:
     (service,) = yaml.safe_load((DEPLOY / "render.yaml").read_text())["services"]
     assert (service["type"], parse_schedule(service["schedule"]).text) == ("cron", parse_schedule("weekly").text)

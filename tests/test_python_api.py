@@ -53,6 +53,7 @@ def test_the_commands_are_functions(folder: Path) -> None:
         assert ids[0] in report(project, model_type="timing")
 
 
+@pytest.mark.slow
 def test_tuning_returns_the_study_and_applies_what_it_found(
     folder: Path, plugins: Plugins, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 from typing import TYPE_CHECKING
@@ -46,6 +47,26 @@ try:
 except KeyboardInterrupt:
     print(sys.modules["late"].whole, "interrupted")
 """
+
+STARTING = """
+import signal, sys
+
+class Interrupting:
+    def find_spec(name, *_):
+        if name == "typer":
+            signal.raise_signal(signal.SIGINT)
+
+sys.meta_path.insert(0, Interrupting)
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell lets programs in the background ignore it
+from retrainer.__main__ import main
+sys.argv = ["retrainer", "--version"]
+main()
+"""
+
+
+def test_an_interrupt_while_modules_are_loaded_ends_the_program_silently() -> None:
+    done = run(STARTING)
+    assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGINT, "", "")
 
 
 @pytest.mark.parametrize("sent", ["SIGINT", "SIGTERM"])

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import math
 import os
 import stat
 import zipfile
@@ -23,11 +21,11 @@ from retrainer.registry import artifacts
 from tests.command_line import run_in_process
 from tests.conftest import NOW, configure, open_project, regular_posts, runtime_of, version_folder
 from tests.exported import read_export, rename_version, write_export
+from tests.hostile_exports import HOSTILE
 from tests.plugins_for_tests import timing_algorithm
 from tests.worker import Worker, command, release
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
     from retrainer.project import Project
@@ -136,7 +134,7 @@ def test_an_imported_version_forecasts_exactly_the_same(
     before = content_of(elsewhere)
     again = there("import", str(file), "--json")
     assert (again.code, again.json["changed"]) == (0, False)
-    assert again.json["message"] == f"{version.version_id} is here already"
+    assert again.json["message"] == f"{version.version_id} is already in this project"
     assert content_of(elsewhere) == before
 
 
@@ -171,201 +169,6 @@ def test_a_file_with_any_damaged_byte_is_refused_or_read_as_it_was(exported: Pat
         exported.write_bytes(content[:end])
         with pytest.raises(RetrainerError, match="is damaged" if end >= 100 else "is not an exported version"):
             transfer._read(exported)
-
-
-Export = tuple[dict[str, Any], dict[str, bytes]]
-
-
-def _compressed(file: Path, description: dict[str, Any], files: dict[str, bytes]) -> None:
-    write_export(file, description, {**files, "model.json": bytes(50_000_000)}, compression=zipfile.ZIP_DEFLATED)
-
-
-def _overlapping(file: Path, description: dict[str, Any], files: dict[str, bytes]) -> None:
-    """A directory of entries that all are the same bytes of the file."""
-    write_export(file, description, files)
-    with zipfile.ZipFile(file, "a") as archive:
-        model, *_ = (entry for entry in archive.infolist() if entry.filename.endswith("model.json"))
-        model.file_size = model.compress_size = 2**31
-        archive._didModify = True  # type: ignore[attr-defined]
-
-
-def _link(file: Path, description: dict[str, Any], files: dict[str, bytes]) -> None:
-    write_export(file, description, files)
-    with zipfile.ZipFile(file, "a") as archive:
-        entry = zipfile.ZipInfo("files/link")
-        entry.external_attr = (stat.S_IFLNK | 0o777) << 16
-        archive.writestr(entry, "/etc/passwd")
-
-
-def _more(name: str) -> Callable[..., None]:
-    """Add a file with this name, which the description lists too."""
-    return lambda file, description, files: write_export(file, description, {**files, name: b"{}"})
-
-
-def _unlisted(file: Path, description: dict[str, Any], files: dict[str, bytes]) -> None:
-    write_export(file, description, files)
-    with zipfile.ZipFile(file, "a") as archive:
-        archive.writestr("files/more.json", b"{}")
-
-
-def _wrong_hash(file: Path, description: dict[str, Any], files: dict[str, bytes]) -> None:
-    listed = description["files"]
-    listed["model.json"]["sha256"] = "0" * 64
-    with zipfile.ZipFile(file, "w") as archive:
-        archive.writestr("export.json", json.dumps(description))
-        for path, data in files.items():
-            archive.writestr(f"files/{path}", data)
-
-
-def _described(**changes: Any) -> Callable[..., None]:
-    """Change what the file says about the version."""
-
-    def write(file: Path, description: dict[str, Any], files: dict[str, bytes]) -> None:
-        write_export(file, {**description, "version": {**description["version"], **changes}}, files)
-
-    return write
-
-
-def _with_evaluations(description: dict[str, Any], evaluations: list[dict[str, Any]]) -> dict[str, Any]:
-    return {**description, "version": {**description["version"], "evaluations": evaluations}}
-
-
-def _evaluated(**changes: Any) -> Callable[..., None]:
-    """Change what the file says about the version's evaluation."""
-
-    def write(file: Path, description: dict[str, Any], files: dict[str, bytes]) -> None:
-        (evaluation,) = description["version"]["evaluations"]
-        write_export(file, _with_evaluations(description, [{**evaluation, **changes}]), files)
-
-    return write
-
-
-def _explained(**changes: Any) -> Callable[..., None]:
-    """Add an explanation with changes."""
-    explanation: dict[str, Any] = {
-        "explanation_id": "explanation_1",
-        "explained_at": "2024-06-01T00:00:00Z",
-        "method": "permuted",
-        "window": {"start": "2024-05-01T00:00:00Z", "end": "2024-05-31T00:00:00Z"},
-        "num_predictions": 1,
-        "metrics": {"overall_score": 0.5, "crps_hours": 2.0},
-        "parts": [],
-        "seed": 0,
-        "cost_usd": 0.0,
-        "problem": "",
-    }
-    return _described(explanation={**explanation, **changes})
-
-
-_PART = {"name": "hour", "label": "the hour", "num_predictions": 1, "problem": ""}
-
-HOSTILE: dict[str, tuple[Callable[..., None], str]] = {
-    "a zip bomb": (_compressed, "'export.json' is compressed"),
-    "overlapping entries": (_overlapping, "its files overlap"),
-    "a link": (_link, "'files/link' is not a regular file"),
-    "a path out of the folder": (_more("../../../../evil"), "is not a plain relative path"),
-    "an absolute path": (_more("/tmp/evil"), "is not a plain relative path"),  # noqa: S108
-    "a Windows path": (_more("..\\evil"), "is not a plain relative path"),
-    "names that differ in case": (_more("Model.json"), "differs from another one only in case"),
-    "a file that is not listed": (_unlisted, "its files are not those that export.json lists"),
-    "a missing manifest": (
-        lambda file, description, files: write_export(
-            file, description, {path: data for path, data in files.items() if path != "manifest.json"}
-        ),
-        "its files are not those that export.json lists",
-    ),
-    "a changed model": (
-        lambda file, description, files: write_export(file, description, {**files, "model.json": b"{}"}),
-        "its 'manifest.json' does not fit its files",
-    ),
-    "a changed live fit": (
-        lambda file, description, files: write_export(
-            file, description, {path: b"{}" if path.startswith("refits/") else data for path, data in files.items()}
-        ),
-        "/manifest.json' does not fit its files",
-    ),
-    "no live fit": (
-        lambda file, description, files: write_export(
-            file, description, {path: data for path, data in files.items() if not path.startswith("refits/")}
-        ),
-        "/manifest.json' does not fit its files",
-    ),
-    "a manifest of nonsense": (
-        lambda file, description, files: write_export(file, description, {**files, "manifest.json": b'[{"a": 1}]'}),
-        "its 'manifest.json' does not fit its files",
-    ),
-    "a wrong hash": (_wrong_hash, "the SHA-256 of 'model.json' is wrong"),
-    "a newer format": (
-        lambda file, description, files: write_export(file, {**description, "format": 2}, files),
-        "has the format 2, this release reads up to 1. Upgrade retrainer",
-    ),
-    "no format": (lambda file, _, files: write_export(file, {}, files), "is not an exported version"),
-    "another ZIP archive": (
-        lambda file, _, __: zipfile.ZipFile(file, "w").writestr("posts.csv", "id,text"),
-        "is not an exported version. To import posts, run: retrainer posts import",
-    ),
-    "no ZIP archive": (lambda file, _, __: file.write_text("id,created_at,text\n"), "is not an exported version"),
-    "endless nesting": (
-        lambda file, _, __: zipfile.ZipFile(file, "w").writestr("export.json", "[" * 1_000_000),
-        "is damaged",
-    ),
-    "an id that is a path": (_described(version_id="../../evil"), "is damaged: version.version_id"),
-    "a time without a zone": (_described(trained_through="2024-06-01T00:00:00"), "is damaged: version.trained_through"),
-    "a time out of range": (
-        _described(trained_through="0001-01-01T00:00:00+14:00"),
-        "is damaged: version.trained_through: Value error, is out of range in UTC",
-    ),
-    "a time too early": (_described(trained_at="0001-01-02T00:00:00Z"), "is damaged: version.trained_at"),
-    "an explanation of an unknown kind": (_explained(method="guessed"), "is damaged: version.explanation.method"),
-    "an explanation without its posts": (_explained(window={}), "the explanation 'explanation_1' is not complete"),
-    "an explanation without a metric": (
-        _explained(parts=[{**_PART, "worth": {"overall_score": {"value": 0.1, "interval": None}}}]),
-        "the explanation 'explanation_1' is not complete",
-    ),
-    "an explanation with a broken interval": (
-        _explained(parts=[{**_PART, "worth": {"overall_score": {"value": 0.1, "interval": [1]}}}]),
-        "is damaged: version.explanation.parts",
-    ),
-    "a time in the future": (
-        _described(trained_at=(datetime.now(UTC) + timedelta(days=2)).isoformat()),
-        "is in the future",
-    ),
-    "a score too large": (
-        _evaluated(metrics={"overall_score": 10**400}),
-        "is damaged: it has a number that is not finite or too large",
-    ),
-    "a score that is infinite": (_evaluated(metrics={"overall_score": math.inf}), "is damaged"),
-    "a score that is NaN": (_evaluated(metrics={"overall_score": math.nan}), "is damaged"),
-    "a score that is no number": (_evaluated(metrics={"overall_score": True}), "is not complete"),
-    "no scores of the naive forecast": (_evaluated(baseline={"metrics": 1}), "is not complete"),
-    "an evaluation twice": (
-        lambda file, description, files: write_export(
-            file, _with_evaluations(description, 2 * description["version"]["evaluations"]), files
-        ),
-        "is damaged: two of its evaluations have the same id",
-    ),
-    "a file that is also a folder": (_more("Model.json/x"), "has a file 'model.json', which is also a folder"),
-    "a NUL": (_described(trained_through_post_id="a\0b"), "is damaged: version.trained_through_post_id"),
-    "a manifest of a newer release": (
-        lambda file, description, files: write_export(file, description, {**files, "manifest.json": b'{"format": 2}'}),
-        "its format is 2, this release reads up to 1. Upgrade retrainer",
-    ),
-    "a missing algorithm": (
-        _described(algorithm="prophte"),
-        "its algorithm 'prophte' is not installed. Install the plugin that provides it",
-    ),
-    "an algorithm of the other type": (
-        _described(algorithm="claude_api"),
-        "the algorithm 'claude_api' forecasts content, not timing",
-    ),
-    "wrong options": (_described(hyperparameters={"no_such": 1}), "no_such"),
-    "half an evaluation": (
-        lambda file, description, files: write_export(
-            file, description, {path: data for path, data in files.items() if "evaluations/" not in path}
-        ),
-        "is not complete",
-    ),
-}
 
 
 def test_a_hostile_file_is_refused_in_one_line_and_changes_nothing(
@@ -413,7 +216,7 @@ def test_only_the_last_live_fit_is_exported(project: Project, file: Path, there:
     transfer.export_version(project, project.registry.get_version(first.version_id), file, NOW, force=True)
     done = there("import", str(file))
     assert (done.code, done.err.count("\n")) == (1, 1)
-    assert f"'{first.version_id}' is here with another live fit" in done.err
+    assert f"this project has '{first.version_id}' with a different live fit" in done.err
 
 
 def test_an_export_replaces_a_file_only_when_told(project: Project, retrainer: Runner, file: Path) -> None:
@@ -482,13 +285,16 @@ def test_another_version_of_the_same_name_is_kept(exported: Path, elsewhere: Pat
     write_export(exported, description, {**files, "manifest.json": files["manifest.json"] + b"\n"})
     done = there("import", str(exported))
     assert done.code == 1
-    assert "there is another version" in done.err
+    assert "this project has a different version" in done.err
     assert content_of(elsewhere) == before
     new_id = "baseline_timing_20200101_000000_abcd"
     write_export(exported, {**description, "version": {**description["version"], "version_id": new_id}}, files)
     done = there("import", str(exported))
     assert (done.code, done.err.count("\n")) == (1, 1)
-    assert f"there is another evaluation '{description['version']['evaluations'][0]['evaluation_id']}' here" in done.err
+    assert (
+        f"this project has a different evaluation '{description['version']['evaluations'][0]['evaluation_id']}'"
+        in done.err
+    )
     assert content_of(elsewhere) == before
 
 
@@ -557,6 +363,6 @@ def test_an_imported_version_is_archived_like_any_other(exported: Path, elsewher
     rename_version(exported, "baseline_timing_20200101_000000_abcd")
     assert there("import", str(exported)).code == 0
     other = open_project(elsewhere)
-    assert other.registry.archive_old_versions("timing", 0, datetime.now(UTC)) == [
-        "baseline_timing_20200101_000000_abcd"
-    ]
+    version_id = "baseline_timing_20200101_000000_abcd"
+    assert other.registry.archive_old_versions("timing", 0, datetime.now(UTC)) == [version_id]
+    assert other.registry.get_version(version_id).status == "archived"

@@ -25,7 +25,7 @@ def test_a_wheel_works_outside_of_the_checkout(tmp_path: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(site)
     script = (
-        f"import sys; sys.path.insert(0, {str(site)!r}); import retrainer; from retrainer.__main__ import run;"
+        f"import sys; sys.path.insert(0, {str(site)!r}); import retrainer; from retrainer.cli.program import run;"
         f"assert retrainer.__file__.startswith({str(site)!r}), retrainer.__file__;"
         "import os; assert run(['init', 'made', '--deploy']) == 0; os.chdir('made');"
         "assert run(['plugins', 'new', 'mine', '--json']) == 0;"

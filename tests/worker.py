@@ -12,9 +12,9 @@ import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
-from multiprocessing.forkserver import ensure_running
+from multiprocessing import forkserver
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from retrainer.algorithms.events import EventBus
 from retrainer.errors import NothingToRollBack, PromotionRefused
@@ -35,7 +35,6 @@ if TYPE_CHECKING:
 IMPORTED = ["pandas", "psycopg", "retrainer.cli.train", "retrainer.pipeline.run", "retrainer.posts.store"]
 IMPORTED += ["retrainer.registry.database", "retrainer.registry.registry", "retrainer_baseline"]
 _CONTEXT = multiprocessing.get_context("forkserver")
-_CONTEXT.set_forkserver_preload(IMPORTED)
 
 
 @dataclass
@@ -102,10 +101,18 @@ class Worker:
 
 @cache
 def _start_server() -> None:
-    """Start the server with the library that lets operations on files fail, if there is a compiler for it."""
+    """Start the server with the library that lets operations on files fail, if there is a compiler for it.
+
+    A server that a command of an earlier test has started lacks the library: it ends.
+    """
     library = faults_library()
+    server: Any = forkserver._forkserver
+    if server._forkserver_pid is not None:
+        os.kill(server._forkserver_pid, signal.SIGKILL)  # by itself it ends after all of its children
+    server._stop()
+    _CONTEXT.set_forkserver_preload(IMPORTED)
     with environment({} if library is None else {"LD_PRELOAD": str(library)}):
-        ensure_running()
+        forkserver.ensure_running()
 
 
 def release(workers: Sequence[Worker]) -> None:
@@ -169,7 +176,7 @@ def change(folder: Path, seconds: float, seed: int) -> None:
 
 def command(folder: Path, *arguments: str) -> None:
     """Run a command line of `retrainer`."""
-    from retrainer.__main__ import run
+    from retrainer.cli.program import run
 
     os.chdir(folder)
     sys.exit(run(arguments))

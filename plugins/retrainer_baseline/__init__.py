@@ -36,7 +36,6 @@ class BaselineOptions(BaseModel):
 
 @hookimpl
 def algorithm() -> Algorithm:
-    """Describe the algorithm."""
     return Algorithm(
         name="baseline",
         model_types=("timing", "content"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -31,7 +32,7 @@ _Answer = TypeVar("_Answer")
 CONTINUE = (
     "The batch continues: run the same command again within 29 days to collect its results; they are paid for only once"
 )
-_MAX_UNKNOWN = 10  # answers that a batch does not exist, since one that it does, until that is believed
+UNKNOWN_SECONDS = 300.0  # for which the API must answer that a batch does not exist, until that is believed
 _LOOKS = 2  # at the list of batches, in which a new one may appear late
 _PAGE = 1000
 _DOWNLOAD_SECONDS = 600.0  # for the results of a batch
@@ -154,34 +155,36 @@ class BatchService:
     async def _first_custom_id(self, batch_id: str) -> str:
         async def first() -> str:
             async for line in await self.client.messages.batches.results(batch_id):
-                return line.custom_id
-            return ""
+                if line.custom_id:
+                    return line.custom_id
+            raise LostAnswerError("the results of a batch are empty")
 
         return await self._read_results(first)
 
     async def wait(self, batch_id: str) -> bool:
         """Wait until a batch has ended, and return whether its results exist.
 
-        An answer that it does not exist may pass, so it is believed after several.
+        An answer that it does not exist may pass, so it is believed after some minutes.
 
         Raises:
             AlgorithmError, MissingCredentials: its state cannot be read.
         """
-        unknown = 0
+        unknown_since: float | None = None
 
         async def retrieve() -> MessageBatch | None:
-            nonlocal unknown
+            nonlocal unknown_since
             try:
                 batch = _require_batch(await self.client.messages.batches.retrieve(batch_id))
             except NotFoundError:
-                unknown += 1
-                if unknown == _MAX_UNKNOWN:
+                now = time.monotonic()
+                unknown_since = now if unknown_since is None else unknown_since
+                if now - unknown_since >= UNKNOWN_SECONDS:
                     return None
                 raise LostAnswerError("the batch does not exist") from None
-            unknown = 0
+            unknown_since = None
             return batch
 
-        policy = self._policy(min_wait=self.options.batch_poll_seconds, is_endless=True)
+        policy = self._policy(pause=self.options.batch_poll_seconds, is_endless=True)
         with report_errors(f"cannot read the state of batch '{batch_id}'", self.options):
             while True:
                 batch: MessageBatch | None = await policy(self._call, retrieve)
@@ -229,15 +232,15 @@ class BatchService:
                     raise LostAnswerError("the results do not exist") from None
                 raise
 
-        policy = self._policy(min_wait=self.options.batch_poll_seconds)
+        policy = self._policy(pause=self.options.batch_poll_seconds)
         return await policy(self._call, read_existing, _DOWNLOAD_SECONDS)
 
     async def _repeat(self, call: Callable[[], Awaitable[_Answer]]) -> _Answer:
         return await self._policy()(self._call, call)
 
-    def _policy(self, *, min_wait: float = 0.0, is_endless: bool = False) -> AsyncRetrying:
+    def _policy(self, *, pause: float | None = None, is_endless: bool = False) -> AsyncRetrying:
         max_retries = None if is_endless else self.options.max_retries
-        return retry_policy(max_retries, self.options.batch_timeout_hours * 3600, min_wait=min_wait)
+        return retry_policy(max_retries, self.options.batch_timeout_hours * 3600, pause=pause)
 
     async def _call(self, call: Callable[[], Awaitable[_Answer]], seconds: float = 0.0) -> _Answer:
         """Make a call in time."""

@@ -23,18 +23,21 @@ _NEVER_SENT = {"ConnectError", "ConnectTimeout"}  # errors of the HTTP library b
 _BACKOFF = wait_random_exponential(multiplier=0.5, max=8.0)  # seconds
 
 
-def retry_policy(max_retries: int | None, timeout_seconds: float, *, min_wait: float = 0.0) -> AsyncRetrying:
+def retry_policy(max_retries: int | None, timeout_seconds: float, *, pause: float | None = None) -> AsyncRetrying:
     """Return a caller that retries transient errors, unless it would have to wait until after the timeout.
 
     Args:
         max_retries: how often; None for no limit but the timeout.
         timeout_seconds: from the first attempt to the last.
-        min_wait: seconds to wait at least; otherwise what the API asks for, or an exponential backoff with jitter.
+        pause: seconds between attempts, or longer if the API asks for that; None for what it asks for, or an
+            exponential backoff with jitter.
     """
 
     def wait(state: RetryCallState) -> float:
         wanted = retry_after(state.outcome.exception() if state.outcome else None)
-        return max(min_wait, _BACKOFF(state) if wanted is None else wanted)
+        if pause is not None:
+            return max(pause, wanted or 0.0)
+        return _BACKOFF(state) if wanted is None else wanted
 
     in_time = stop_before_delay(timeout_seconds)
     return AsyncRetrying(

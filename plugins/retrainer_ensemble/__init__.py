@@ -36,7 +36,6 @@ class EnsembleOptions(BaseModel):
 
 @hookimpl
 def algorithm() -> Algorithm:
-    """Describe the algorithm."""
     return Algorithm(
         name="ensemble",
         model_types=("timing",),

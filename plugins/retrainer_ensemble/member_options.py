@@ -55,7 +55,7 @@ def validate_members(given: Mapping[Any, Any], *, recorded: bool) -> dict[str, B
         ConfigError: a member cannot be one, or has an invalid option.
     """
     if len(given) < MIN_MEMBERS:
-        raise ValueError("must name two algorithms or more")
+        raise ValueError("must name at least two algorithms")
     options = {}
     for name, own in given.items():
         member = load_member(str(name))

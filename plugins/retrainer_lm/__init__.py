@@ -45,7 +45,6 @@ class LmOptions(BaseModel):
 
 @hookimpl
 def algorithm() -> Algorithm:
-    """Describe the algorithm."""
     return Algorithm(
         name="finetuned_lm",
         model_types=("content",),

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import torch
 
+from retrainer.algorithms import torch_settings
 from retrainer.errors import AlgorithmError
 
 if TYPE_CHECKING:
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 # How torch says that memory is short, or a device is gone, in an ordinary RuntimeError.
 _OUT_OF_MEMORY = ("not enough memory", "can't allocate memory", "cannot allocate memory", "out of memory", "bad_alloc")
 _DEVICE_ERRORS = ("CUDA error", "CUDA driver", "NVML", "cuBLAS", "cuDNN", "MPS")
-_lock = threading.RLock()  # the settings of torch are those of the process
 
 
 def choose_device() -> str:
@@ -56,8 +55,19 @@ def deterministic(threads: int = 1) -> Iterator[None]:
     Raises:
         AlgorithmError: the memory of the machine or of its device is not enough, or the device is gone.
     """
-    with _lock:
+    with torch_settings.LOCK:
         yield from _deterministic(threads)
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Compute in one thread what may depend on their number."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _deterministic(most: int) -> Iterator[None]:

@@ -41,7 +41,7 @@ def predict_texts(
             chosen by; `moment`, of all posts in the prompt.
 
     Raises:
-        ArtifactError: the model was trained by another release, or on another base model.
+        ArtifactError: the model was trained on another base model.
         ConfigError: the base model cannot be loaded.
         AlgorithmError: there is too little memory.
     """

@@ -31,7 +31,7 @@ def likelihoods_of_texts(
     origin that are next to each other is read once.
 
     Raises:
-        ArtifactError: the model was trained by another release, or on another base model.
+        ArtifactError: the model was trained on another base model.
         ConfigError: the base model cannot be loaded.
         AlgorithmError: there is too little memory.
     """

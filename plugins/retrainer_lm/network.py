@@ -11,9 +11,8 @@ from transformers import DynamicCache
 
 from retrainer.errors import ArtifactError
 from retrainer_lm import base_model, shared_prompt
-from retrainer_lm.devices import choose_device, choose_dtype, choose_threads, deterministic
+from retrainer_lm.devices import choose_device, choose_dtype, choose_threads
 from retrainer_lm.packed import pack
-from retrainer_lm.storage import FORMAT
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -50,8 +49,7 @@ class Network:
         """
         random = torch.Generator().manual_seed(seed)
         end = self.tokenizer.eos_token_id
-        with deterministic():  # the attention of torch to many tokens may depend on the number of threads
-            read = self._network(torch.tensor([list(prompt)], device=self.device), use_cache=True, logits_to_keep=1)
+        read = self._network(torch.tensor([list(prompt)], device=self.device), use_cache=True, logits_to_keep=1)
         logits = read.logits[:, -1].expand(count, -1)
         cache = DynamicCache()
         texts: list[list[int]] = [[] for _ in range(count)]
@@ -122,14 +120,11 @@ def load_network(model: LanguageModel, options: LmOptions) -> Network:
     """Return the network of a model.
 
     Raises:
-        ArtifactError: the model was trained by another release, or on another base model.
+        ArtifactError: the model was trained on another base model.
         ConfigError: the base model cannot be loaded.
     """
-    description = model.description
-    if description.get("format") != FORMAT:
-        raise ArtifactError("this version was trained by another release of `finetuned_lm`", hint="Train a new version")
     base = base_model.find_base(options)
-    trained_on = description["base"]
+    trained_on = model.description["base"]
     if base.sha256 != trained_on["sha256"]:
         raise ArtifactError(
             f"this version was trained on the base model '{trained_on['identity']}', not on '{base.identity}'",

@@ -8,6 +8,8 @@ import torch
 from transformers import AttentionInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
+from retrainer_lm.devices import one_thread
+
 NAME = "retrainer_shared_prompt"  # of the attention function, in the register of transformers
 
 
@@ -37,7 +39,8 @@ def attend(
         options: for the attention of transformers.
     """
     if prompt is None:
-        attended, _ = sdpa_attention_forward(module, query, key, value, attention_mask, scaling=scaling, **options)
+        with one_thread():  # by whose number torch may choose how it multiplies
+            attended, _ = sdpa_attention_forward(module, query, key, value, attention_mask, scaling=scaling, **options)
         return attended, None
     texts, heads, new, size = query.shape
     key_heads, own = key.shape[1], key.shape[2]

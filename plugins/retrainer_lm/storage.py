@@ -56,12 +56,14 @@ def load_model(directory: Path) -> LanguageModel:
     """Read the model's files.
 
     Raises:
-        ArtifactError: the adapter is not the one that is described.
+        ArtifactError: it was trained by another release, or the adapter is not the one that is described.
     """
     description = json.loads((directory / _DESCRIPTION).read_text(encoding="utf-8"))
+    if description.get("format") != FORMAT or _DIGEST not in description:  # which the first adapters of it lack
+        raise ArtifactError("this version was trained by another release of `finetuned_lm`", hint="Train a new version")
     data = (directory / _WEIGHTS).read_bytes()
     digest = hashlib.sha256(data).hexdigest()
-    if description.pop(_DIGEST, None) != digest:
+    if description.pop(_DIGEST) != digest:
         raise ArtifactError(
             f"the adapter of this version has changed: the SHA-256 of '{_WEIGHTS}' does not match the record",
             hint="Restore the version's files from a backup, or train a new version",

@@ -148,16 +148,14 @@ class _Training:
             progress.steps += 1
             if progress.steps - first == _TIMED_STEPS:
                 seconds = (time.monotonic() - started) / _TIMED_STEPS
-                self._log_estimate(min(seconds * (options.max_steps - progress.steps), deadline - time.monotonic()))
+                left = min(seconds * (options.max_steps - progress.steps), deadline - time.monotonic())
+                log.info("Training takes at most %.0f more minutes, less if the held-out loss stops falling", left / 60)
             if progress.steps % _EVALUATE_EVERY == 0 or progress.steps == options.max_steps:
                 self._evaluate_held_out()
                 if progress.evaluations_without_gain >= _PATIENCE:
                     return "early_stopping"
                 checkpoint.write(progress, self._weights(), self.best, self._optimizer.state_dict())
         return "steps"
-
-    def _log_estimate(self, seconds: float) -> None:
-        log.info("Training takes at most %.0f more minutes, less if the held-out loss stops falling", seconds / 60)
 
     def _evaluate_held_out(self) -> None:
         """Keep the weights if they are the best so far on the held-out posts."""

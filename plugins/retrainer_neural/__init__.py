@@ -34,7 +34,6 @@ class NeuralOptions(BaseModel):
 
 @hookimpl
 def algorithm() -> Algorithm:
-    """Describe the algorithm."""
     return Algorithm(
         name="neural_tpp",
         model_types=("timing",),

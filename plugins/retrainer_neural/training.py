@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from retrainer.algorithms import torch_settings
 from retrainer_neural.inputs import gaps_of, hour_of_week, hours_by_clock, log_hours, network_inputs
 from retrainer_neural.network import (
     Tensor,
@@ -200,8 +201,13 @@ def _log_likelihood(network: Any, rows: TrainingData, scale: Scale, basis: Tenso
 def deterministic(device: str) -> Iterator[None]:
     """Let torch give the same results always: on one thread of the CPU, by deterministic algorithms on a GPU.
 
-    Afterwards, its settings and random numbers are as before.
+    Afterwards, its settings and random numbers are as before. One thread at a time.
     """
+    with torch_settings.LOCK:
+        yield from _deterministic(device)
+
+
+def _deterministic(device: str) -> Iterator[None]:
     threads, strict = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
     torch.set_num_threads(1)
     if device == "cuda":  # on the CPU this would change nothing, and take two seconds to import

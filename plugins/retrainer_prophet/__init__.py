@@ -44,13 +44,12 @@ class ProphetOptions(BaseModel):
 
 @hookimpl
 def algorithm() -> Algorithm:
-    """Describe the algorithm."""
     return Algorithm(
         name="prophet",
         model_types=("timing",),
         summary="The hazard of the next post: the silence so far, the rhythm of the week by Prophet, recent habits.",
         config=ProphetOptions,
-        state_format=2,  # 1: expected posts were not rounded, so forecasts differed in the last digits
+        state_format=3,  # 1: expected posts were not rounded, so forecasts differed; 2: the busiest day was missing
     )
 
 

@@ -49,6 +49,7 @@ class Condensed:
         hours: (n,) the times of the last posts, in hours since the Monday, ascending.
         checkpoint: the one in force at the last post.
         state: that of the checkpoint, with the gaps known at the last post.
+        most_in_a_day: the most posts in 24 hours, also before `hours`.
         digest: of all this.
     """
 
@@ -56,6 +57,7 @@ class Condensed:
     hours: Floats
     checkpoint: int
     state: CheckpointState
+    most_in_a_day: int
     digest: bytes = b""
 
     @classmethod
@@ -68,7 +70,7 @@ class Condensed:
         known = known_gaps_of(stream, checkpoint, number, number).recent(GAPS_BEFORE)
         state = replace(state_at(stream, checkpoint), known=known)
         first = _first_needed(stream, number, checkpoint)
-        return cls(first, stream.hours[first + stream.offset :], checkpoint, state)
+        return cls(first, stream.hours[first + stream.offset :], checkpoint, state, stream.most_in_a_day)
 
     def good_for(self, training_gaps: int) -> int:
         """Return after how many more posts they should be condensed again: at the next checkpoint at the latest."""
@@ -81,6 +83,7 @@ class Condensed:
         plain = {
             "first": self.first,
             "checkpoint": self.checkpoint,
+            "most_in_a_day": self.most_in_a_day,
             "first_known": known.first,
             "earlier": list(self.state.earlier),
             "rules": [asdict(rule) for rule in self.state.rules],
@@ -111,7 +114,9 @@ class Condensed:
         )
         one, other = (PointRule(**rule) for rule in plain["rules"])
         state = CheckpointState(hazard, known, (one, other), dict(zip(plain["earlier"], earlier, strict=True)))
-        return cls(plain["first"], arrays["hours"], plain["checkpoint"], state, blake2b(data).digest())
+        return cls(
+            plain["first"], arrays["hours"], plain["checkpoint"], state, plain["most_in_a_day"], blake2b(data).digest()
+        )
 
     def followed_by(self, hours: Floats) -> Floats:
         """Return the known times and those of (n,) ascending ones that are later."""

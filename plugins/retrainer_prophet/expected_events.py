@@ -1,7 +1,7 @@
 """Recalibrate the hazard by the number of events that it expects since the last post.
 
 With a correct hazard, the posts expected until the next one are a unit exponential variable. Where the hazard is too
-high or too low after so many expected posts, a factor corrects it: observed over expected posts in each bin.
+high or too low soon after a post, a factor corrects it: observed over expected posts in each bin.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ _WIDTHS = np.append(np.diff(_EDGES), np.inf)
 _PRIOR = 30.0  # weight of the factor of the bin before, in posts
 
 NUM_BINS = len(_EDGES)
+NUM_CORRECTED = 7  # bins, up to 0.55 posts; in format 4 all
 
 
 def exposure_per_bin(expected: Floats) -> Floats:
@@ -45,18 +46,24 @@ def events_per_bin(expected: Floats, ended: NDArray[np.bool_]) -> Floats:
     return events
 
 
-def bin_factors(events: Floats, exposure: Floats) -> Floats:
-    """Return (n, bins) observed over expected posts, each shrunk to the factor of the bin before.
+def bin_factors(events: Floats, exposure: Floats, corrected: int = NUM_CORRECTED) -> Floats:
+    """Return (n, bins) observed over expected posts, each shrunk to the factor of the bin before; beyond these bins 1.
 
-    The last bin has the factor of the one before. One silence may hold most of its exposure, and a factor from that
-    would correct once more what the hazard has learned from long silences, and `pauses` from this one.
+    A deep silence would be corrected by a factor from few gaps for what `level`, `pauses` and the recalibration at
+    clock times correct already.
+
+    Args:
+        events: (n, bins).
+        exposure: (n, bins).
+        corrected: the number of bins. If all, the last has the factor of the one before.
     """
-    factors = np.empty_like(events)
+    factors = np.ones_like(events)
     previous = np.ones(len(events))
-    for index in range(NUM_BINS - 1):
+    for index in range(min(corrected, NUM_BINS - 1)):
         previous = (events[:, index] + _PRIOR * previous) / (exposure[:, index] + _PRIOR)
         factors[:, index] = previous
-    factors[:, -1] = previous
+    if corrected == NUM_BINS:
+        factors[:, -1] = previous
     return factors
 
 

@@ -1,4 +1,4 @@
-"""The features of the hazard besides the silence itself: the clock, the last gaps, recent counts, habits.
+"""The features of the hazard besides the silence itself: the clock, the last gaps, recent counts, habits, the pace.
 
 A row is a pair of a post and a cell of the time since it. Features use nothing after the post except the clock time of
 the cell: if nothing was posted meanwhile, there is nothing else to know.
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from retrainer_prophet.time_grid import ENDS, LOG_SILENCE, STAGE_WEIGHTS, STARTS, WIDTHS
+from retrainer_prophet.time_grid import ENDS, LOG_SILENCE, MIDPOINTS, STAGE_WEIGHTS, STARTS, WIDTHS
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -36,6 +36,7 @@ _MAX_HABIT = 3.0  # posts per hour; a burst at this time yesterday is no stronge
 # a mean does not depend on how much earlier history is loaded.
 _DECAYS = [0.5 ** (np.arange(LOOKBACK_GAPS) / half_life) for half_life in HALF_LIVES]
 _AVERAGES = [decay / decay.sum() for decay in _DECAYS]
+_LOG_HOURS = np.log(MIDPOINTS)
 
 # The columns that also enter multiplied by the logarithm of the silence.
 _GAP_INTERACTIONS = (0, 3, 4, 5)
@@ -49,6 +50,7 @@ FEATURE_GROUPS: tuple[tuple[str, int], ...] = (
     ("counts", len(COUNT_HOURS) + len(_COUNT_INTERACTIONS)),
     ("habits", 5 + len(_HABIT_INTERACTIONS)),
     ("clock", 2 * len(_PERIODS) * _HARMONICS),
+    ("pace", len(HALF_LIVES)),
 )
 NUM_FEATURES = sum(width for _, width in FEATURE_GROUPS)
 
@@ -135,6 +137,9 @@ class History:
             habits,
             habits.take(_HABIT_INTERACTIONS, axis=1) * silence,
             *self._clock((starts + ends) / 2, widths),
+            # Softplus of the logarithm of the silence in recent gaps: 0 in a short silence, rising in one that is long
+            # for the recent pace, where the stream may have become quieter.
+            np.logaddexp(0.0, _LOG_HOURS.take(cells)[:, None] - gaps[:, LAGS:]),
         ]
         np.concatenate(blocks, axis=1, out=out, casting="same_kind")
 

@@ -172,11 +172,11 @@ class RegressionData:
     features: Singles
 
     @classmethod
-    def from_rows(cls, rows: GapRows) -> RegressionData:
-        """Give each gap a weight that halves every 1,500 gaps before the last."""
+    def from_rows(cls, rows: GapRows, columns: int = NUM_FEATURES) -> RegressionData:
+        """Give each gap a weight that halves every 1,500 gaps before the last; take the first columns only."""
         age = len(rows.starts) - 2 - rows.gap_of_row
         weight = 0.5 ** (age / _HALF_LIFE)
-        return cls(CELL_CLASS[rows.cells], rows.exposure * weight, rows.ended * weight, rows.features)
+        return cls(CELL_CLASS[rows.cells], rows.exposure * weight, rows.ended * weight, rows.features[:, :columns])
 
 
 def first_fitted_gap(gaps: Floats) -> int:
@@ -200,7 +200,7 @@ def fit_hazard(data: RegressionData, shapes: Floats, start: Hazard | None = None
     scale[scale < _CONSTANT] = np.inf  # a constant feature gets the coefficient 0
     standardised /= scale.astype(np.float32)
     baseline = np.log(_baseline_hazard(data))
-    beta = np.zeros(NUM_CLASSES + NUM_FEATURES)
+    beta = np.zeros(NUM_CLASSES + data.features.shape[1])
     if start is not None:
         beta[NUM_CLASSES:] = start.coefficients * np.where(np.isfinite(scale), scale, 0.0)
         beta[:NUM_CLASSES] = start.intercepts + mean @ start.coefficients - baseline
@@ -236,7 +236,7 @@ def _fit_poisson(data: RegressionData, baseline: Floats, start: Floats) -> tuple
     classes, events, features = data.classes[order], data.events[order], data.features[order]
     offset = np.log(data.exposure[order]) + baseline[classes]
     starts = np.searchsorted(classes, np.arange(NUM_CLASSES + 1))
-    penalties = np.concatenate([np.full(NUM_CLASSES, _CLASS_PENALTY), np.full(NUM_FEATURES, _PENALTY)])
+    penalties = np.concatenate([np.full(NUM_CLASSES, _CLASS_PENALTY), np.full(features.shape[1], _PENALTY)])
     beta = start
     for _ in range(_NEWTON_STEPS):
         log_expected = offset + beta[classes] + features @ beta[NUM_CLASSES:].astype(np.float32)

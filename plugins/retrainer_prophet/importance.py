@@ -66,6 +66,7 @@ def _labels_and_notes(profile: WeeklyProfile, hours: Floats) -> dict[str, tuple[
         "counts": ("recent number of posts", f"{posts_per_day:.3g} posts a day on average"),
         "habits": ("posts at this time on earlier days", ""),
         "clock": ("hour of the day and of the week, refitted", ""),
+        "pace": ("silence relative to the last gaps", ""),
     }
 
 

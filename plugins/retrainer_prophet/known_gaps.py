@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from retrainer_prophet.hazard import GapRows
-    from retrainer_prophet.stream import Stream
+    from retrainer_prophet.stream import FittedModel, Stream
     from retrainer_prophet.time_grid import Floats, Integers
 
 GAPS_BEFORE = RECALIBRATION_GAPS + BIN_GAPS  # an origin, that its forecast rests on
@@ -48,7 +48,7 @@ class Segment:
         origins: the pseudo-origins in the gaps; `gap` is a number.
         before: (n,) posts expected from the beginning of the gap to each pseudo-origin.
         stages: (m, 2, stages) observed and expected posts of the last gaps, also of those before `first`.
-        pause_scale: see `pauses.pause_scale`.
+        fitted: the model.
     """
 
     first: int
@@ -58,7 +58,7 @@ class Segment:
     origins: PseudoOrigins
     before: Floats
     stages: Floats
-    pause_scale: float
+    fitted: FittedModel
 
     @classmethod
     def of(cls, stream: Stream, checkpoint: int, first: int, last: int, stages: Floats | None = None) -> Segment:
@@ -100,7 +100,7 @@ class Segment:
             origins=PseudoOrigins(origins.gap + first, origins.silence, origins.wait, origins.weight),
             before=sums[row] - sums[starts[origins.gap]] + rates[row] * WIDTHS[cell] * (reached - cell),
             stages=compared[-LEVEL_GAPS:],
-            pause_scale=stream.fitted.pause_scale,
+            fitted=stream.fitted,
         )
 
 
@@ -155,8 +155,7 @@ class KnownGaps:
         )
         if len(segment.before):
             until = segment.expected[segment.origins.gap - segment.first]
-            scale = segment.pause_scale
-            added.pit[len(self.pit) :] = added.probabilities(segment.origins, segment.before, until, scale)
+            added.pit[len(self.pit) :] = added.probabilities(segment.origins, segment.before, until, segment.fitted)
         return added
 
     def extended(self, stream: Stream, checkpoint: int, last: int) -> KnownGaps:
@@ -165,12 +164,13 @@ class KnownGaps:
             return self
         return self.followed_by(Segment.of(stream, checkpoint, self.last, last, self.stages))
 
-    def factors(self, numbers: Integers, running: Floats) -> Floats:
+    def factors(self, numbers: Integers, running: Floats, fitted: FittedModel) -> Floats:
         """Return (n, bins) the factors of the hazard in gaps, by the gaps before each and its silence so far.
 
         Args:
             numbers: (n,) the gaps; those before `first` + 400 see too few earlier ones.
             running: (n,) posts expected in the silence so far.
+            fitted: the model.
         """
         index = numbers - self.first
         low, high = max(int(index.min()) - BIN_GAPS, 0), int(index.max())
@@ -180,25 +180,26 @@ class KnownGaps:
             for per_bin in (events_per_bin(expected, self.ended[low:high]), exposure_per_bin(expected))
         )
         until, since = index - low, np.maximum(index - BIN_GAPS, 0) - low
-        return bin_factors(events[until] - events[since], exposure[until] - exposure[since] + exposure_per_bin(running))
+        exposure = exposure[until] - exposure[since] + exposure_per_bin(running)
+        return bin_factors(events[until] - events[since], exposure, fitted.corrected_bins)
 
-    def probabilities(self, origins: PseudoOrigins, before: Floats, until: Floats, pause_scale: float) -> Floats:
+    def probabilities(self, origins: PseudoOrigins, before: Floats, until: Floats, fitted: FittedModel) -> Floats:
         """Return (n,) the probability of a post until the wait from each pseudo-origin was over.
 
         Args:
             origins: the pseudo-origins.
             before: (n,) posts expected from the beginning of the gap to the pseudo-origin.
             until: (n,) posts expected in the gap.
-            pause_scale: see `pauses.pause_scale`.
+            fitted: the model.
         """
-        probability = np.empty(len(before))
+        probability, scale = np.empty(len(before)), fitted.pause_scale
         for start in range(0, len(before), _BLOCK):
             block = slice(start, start + _BLOCK)
             silence = origins.silence[block]
-            factors = self.factors(origins.gap[block], before[block])
+            factors = self.factors(origins.gap[block], before[block], fitted)
             hazard = hazard_with_pauses(
-                cumulative_hazard(until[block], factors), pause_survival(silence + origins.wait[block], pause_scale)
-            ) - hazard_with_pauses(cumulative_hazard(before[block], factors), pause_survival(silence, pause_scale))
+                cumulative_hazard(until[block], factors), pause_survival(silence + origins.wait[block], scale)
+            ) - hazard_with_pauses(cumulative_hazard(before[block], factors), pause_survival(silence, scale))
             probability[block] = -np.expm1(-hazard)
         return probability
 

@@ -7,11 +7,9 @@ counted separately.
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from threadpoolctl import ThreadpoolController
 
 from retrainer.algorithms import LEVELS, PseudoOrigins, TimingForecasts, best_constant, hours_between, utc_times
 from retrainer.errors import ArtifactError, InsufficientData
@@ -23,6 +21,7 @@ from retrainer_prophet.hazard import MAX_GAPS, GapRows, RegressionData, first_fi
 from retrainer_prophet.importance import feature_importance
 from retrainer_prophet.known_gaps import GAPS_BEFORE, KnownGaps, Segment
 from retrainer_prophet.level import STAGES, level_shape
+from retrainer_prophet.one_thread import ONE_THREAD
 from retrainer_prophet.paths import Paths
 from retrainer_prophet.pauses import pause_scale
 from retrainer_prophet.seasonality import fit_profile, hours_since_monday
@@ -39,11 +38,10 @@ if TYPE_CHECKING:
     from retrainer_prophet import ProphetOptions
     from retrainer_prophet.time_grid import Floats, Integers
 
-FORMAT = 4
+FORMAT = 5
+_SERVED = (4, FORMAT)
 
 _IN_TRAINING = -1  # instead of a checkpoint, of origins before the last training post
-
-_thread_pools = cache(ThreadpoolController)  # linear algebra runs in one thread: on small matrices two are slower
 
 
 def train_model(posts: pd.DataFrame, options: ProphetOptions) -> dict[str, Any]:
@@ -66,7 +64,7 @@ def train_model(posts: pd.DataFrame, options: ProphetOptions) -> dict[str, Any]:
     typical_gap = typical_log_gap(hours)
     gaps = np.diff(hours)
     first = first_fitted_gap(gaps)
-    with _thread_pools().limit(limits=1, user_api="blas"):
+    with ONE_THREAD:
         profile = fit_profile(times, options)
         shapes = cell_shapes(gaps[first:])
         history = History.from_hours(hours, profile, typical_gap, first)
@@ -106,18 +104,16 @@ def predict_waits(
     """Return the quantiles of the wait from each origin, in hours, and the point.
 
     Args:
-        model: the model.
         posts: all posts or, with a state, those from the last one that it knows on.
-        origins: the origins.
         state: see `condense_posts`.
 
     Raises:
         ArtifactError: the model was trained by a release with an unknown format.
     """
-    with _thread_pools().limit(limits=1, user_api="blas"):
+    with ONE_THREAD:
         if model.get("format") == format_3.FORMAT:
             return format_3.predict_waits(model, posts, origins)
-        if model.get("format") != FORMAT:
+        if model.get("format") not in _SERVED:
             raise ArtifactError("this version was trained by an older release of `prophet`", hint="Train a new version")
         return _predict(FittedModel.from_dict(model), utc_times(posts), origins, state)
 
@@ -126,14 +122,13 @@ def condense_posts(model: dict[str, Any], posts: pd.DataFrame, state: bytes | No
     """Return what all posts mean for forecasts after them, and for how many posts that will do; None if nothing.
 
     Args:
-        model: the model.
         posts: all posts or, with a state, those from the last one that it knows on.
         state: an earlier state.
     """
-    if model.get("format") != FORMAT:
+    if model.get("format") not in _SERVED:
         return None
     fitted = FittedModel.from_dict(model)
-    with _thread_pools().limit(limits=1, user_api="blas"):
+    with ONE_THREAD:
         condensed = Condensed.of(_stream(fitted, utc_times(posts), state))
     return None if condensed is None else (condensed.to_bytes(), condensed.good_for(fitted.training_gaps))
 
@@ -154,13 +149,13 @@ def simulate_futures(
     Raises:
         ArtifactError: the model was trained by a release that could not simulate.
     """
-    if model.get("format") != FORMAT:
+    if model.get("format") not in _SERVED:
         raise ArtifactError(
             "this version was trained by an older release of `prophet` and forecasts the next post only",
             hint="Train a new version",
         )
     fitted = FittedModel.from_dict(model)
-    with _thread_pools().limit(limits=1, user_api="blas"):
+    with ONE_THREAD:
         stream, numbers, silence, checkpoints = _open_stream(fitted, utc_times(posts), origins, state)
         known, _ = _known_gaps(stream, int(checkpoints[0]), numbers)
         number = int(numbers[0])
@@ -168,11 +163,11 @@ def simulate_futures(
         sampler = WaitSampler(
             stream.hazard(max(int(checkpoints[0]), 0)),
             known.levels[-1][STAGES],
-            known.factors(numbers, np.zeros(1))[0],
+            known.factors(numbers, np.zeros(1), fitted)[0],
             np.random.default_rng((seed, 1)).gamma(shape, 1 / shape, paths),
         )
         return simulate_posts(
-            Paths.after(stream.history(number, number), stream.hours, paths, max_posts),
+            Paths.after(stream.history(number, number), stream.hours, stream.most_in_a_day, paths, max_posts),
             sampler,
             quantiles_of_waits(stream, known, numbers, silence, fitted.same_time)[0],
             float(hours_since_monday(origins.time)[0]),

@@ -43,12 +43,13 @@ class Paths(History):
     limited: NDArray[np.bool_]
 
     @classmethod
-    def after(cls, history: History, known: Floats, paths: int, max_posts: int) -> Paths:
+    def after(cls, history: History, known: Floats, most_in_a_day: int, paths: int, max_posts: int) -> Paths:
         """Start at the last known post.
 
         Args:
             history: ends with the last known post.
-            known: (n,) the times of all known posts.
+            known: (n,) the times of the known posts: of all, or of the last ones.
+            most_in_a_day: the most posts in 24 hours so far.
             paths: how many.
             max_posts: the most that a path will have.
         """
@@ -56,7 +57,6 @@ class Paths(History):
         tenths = np.arange(last - _RING + 1, last + 1)
         ring = np.empty(_RING, dtype=np.int32)
         ring[tenths % _RING] = np.where(tenths < 0, 0, history.cumulative.take(np.maximum(tenths, 0)))
-        in_a_day = np.arange(1, len(known) + 1) - np.searchsorted(known, known - RATE_HOURS, side="right")
         return cls(
             first=0,
             hours=np.repeat(known[-1:], paths),
@@ -69,7 +69,7 @@ class Paths(History):
             counted=int(history.cumulative[-1]),
             posts=np.full((paths, max_posts), np.inf),
             count=np.zeros(paths, dtype=np.int64),
-            limit=_RATE_FACTOR * int(in_a_day.max()),
+            limit=_RATE_FACTOR * most_in_a_day,
             limited=np.zeros(paths, dtype=bool),
         )
 

@@ -14,15 +14,19 @@ import orjson
 
 from retrainer.algorithms import PointRule
 from retrainer_prophet.checkpoints import checkpoint_after
+from retrainer_prophet.expected_events import NUM_BINS, NUM_CORRECTED
 from retrainer_prophet.features import History
 from retrainer_prophet.hazard import GapRows, Hazard, RegressionData, first_fitted_gap, fit_hazard
 from retrainer_prophet.known_gaps import GAPS_BEFORE, Segment
+from retrainer_prophet.paths import RATE_HOURS
 from retrainer_prophet.seasonality import WeeklyProfile
 from retrainer_prophet.waits import RULE_GAPS
 
 if TYPE_CHECKING:
     from retrainer_prophet.condensed import Condensed
     from retrainer_prophet.time_grid import Floats, Integers
+
+_ALL_BINS_CORRECTED = 4  # a format
 
 
 @dataclass(frozen=True)
@@ -39,6 +43,7 @@ class FittedModel:
         pause_scale: see `pauses.pause_scale`.
         constants: the best constant point right after posts and at clock times, in hours.
         rules: the point rule right after posts and at clock times, by the training gaps.
+        corrected_bins: of expected posts; see `expected_events.bin_factors`.
         digest: of the stored model.
     """
 
@@ -51,6 +56,7 @@ class FittedModel:
     pause_scale: float
     constants: tuple[float, float]
     rules: tuple[PointRule, PointRule] = (PointRule("score", 0.0), PointRule("score", 0.0))
+    corrected_bins: int = NUM_CORRECTED
     digest: bytes = b""
 
     def to_dict(self) -> dict[str, Any]:
@@ -83,7 +89,8 @@ class FittedModel:
             stored["pause_scale"],
             (after_posts, by_clock),
             (PointRule(rules[0], after_posts), PointRule(rules[1], by_clock, stored.get("longest_silence_of_rules"))),
-            digest_of(stored),
+            corrected_bins=NUM_BINS if stored["format"] == _ALL_BINS_CORRECTED else NUM_CORRECTED,
+            digest=digest_of(stored),
         )
 
 
@@ -127,6 +134,14 @@ class Stream:
         """The number of the first post."""
         return -self.offset
 
+    @property
+    def most_in_a_day(self) -> int:
+        """The most posts in 24 hours so far."""
+        in_a_day = np.arange(1, len(self.hours) + 1) - np.searchsorted(
+            self.hours, self.hours - RATE_HOURS, side="right"
+        )
+        return max(int(in_a_day.max()), 0 if self.condensed is None else self.condensed.most_in_a_day)
+
     def checkpoints(self, numbers: Integers) -> Integers:
         """Return (n,) the checkpoint in force at each post."""
         grid = [0]
@@ -157,7 +172,8 @@ class Stream:
         """Return the hazard fitted to the gaps that closed until a checkpoint."""
         if checkpoint not in self.hazards:
             first = first_fitted_gap(np.diff(self.hours[: checkpoint + self.offset + 1])) - self.offset
-            data = RegressionData.from_rows(self.rows(first, checkpoint))
+            columns = len(self.fitted.hazard.coefficients)  # fewer in a version of format 4
+            data = RegressionData.from_rows(self.rows(first, checkpoint), columns)
             self._forget_rows_before(first)
             self.hazards[checkpoint] = fit_hazard(data, self.fitted.hazard.shapes, start=self.fitted.hazard)
         return self.hazards[checkpoint]

@@ -72,7 +72,7 @@ def _quantiles(
     rows, cell = np.arange(len(numbers)), np.minimum(part.astype(np.int64), NUM_CELLS - 1)
     so_far = cumulative[rows, cell] + expected[rows, cell] * (part - cell)
     so_far += np.maximum(silence - EDGES[-1], 0.0) * rate_beyond
-    factors = known.factors(numbers, so_far)
+    factors = known.factors(numbers, so_far, stream.fitted)
     scale = stream.fitted.pause_scale
     hazard_so_far = hazard_with_pauses(cumulative_hazard(so_far, factors), pause_survival(silence, scale))
     hours = np.append(edges, _HOURS_BEYOND)

@@ -12,7 +12,8 @@ from retrainer.algorithms.hookspecs import Algorithm, ContextPart, CostEstimate,
 
 if TYPE_CHECKING:
     from retrainer.algorithms.budget import Budget, BudgetExceeded
-    from retrainer.algorithms.manager import LoadedAlgorithm, load_algorithm
+    from retrainer.algorithms.loaded_algorithm import LoadedAlgorithm
+    from retrainer.algorithms.manager import load_algorithm
     from retrainer.algorithms.pending_batches import PendingBatch
     from retrainer.algorithms.point_rule import PointRule, best_constant
     from retrainer.algorithms.recalibration import RECALIBRATION_GAPS, PseudoOrigins, Recalibration
@@ -62,7 +63,8 @@ __all__ = [
 
 _LAZY_NAMES = {
     "retrainer.algorithms.budget": ("Budget", "BudgetExceeded"),
-    "retrainer.algorithms.manager": ("LoadedAlgorithm", "load_algorithm"),
+    "retrainer.algorithms.loaded_algorithm": ("LoadedAlgorithm",),
+    "retrainer.algorithms.manager": ("load_algorithm",),
     "retrainer.algorithms.pending_batches": ("PendingBatch",),
     "retrainer.algorithms.point_rule": ("PointRule", "best_constant"),
     "retrainer.algorithms.recalibration": ("RECALIBRATION_GAPS", "PseudoOrigins", "Recalibration"),

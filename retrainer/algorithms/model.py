@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
 
     from retrainer.algorithms.budget import Budget
-    from retrainer.algorithms.manager import LoadedAlgorithm
+    from retrainer.algorithms.loaded_algorithm import LoadedAlgorithm
     from retrainer.model_types import ModelTypeName
     from retrainer.model_types.base import Origins
     from retrainer.model_types.likelihood import Likelihoods

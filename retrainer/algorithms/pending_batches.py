@@ -52,15 +52,16 @@ class PendingBatches:
     def __init__(self, folder: Path | None = None) -> None:
         """Use the folder of the answer cache, created with the first record; with None nothing is recorded."""
         self._folder = folder
+        self._warned: set[tuple[str, Path]] = set()
 
     def list(self) -> list[PendingBatch]:
         """Return all recorded batches, in no particular order."""
         paths = [] if self._folder is None else sorted(self._folder.glob(f"*{_RECORD}"))
-        return [batch for path in paths if (batch := _read(path))]
+        return [batch for path in paths if (batch := self._read(path))]
 
     def get(self, token: str) -> PendingBatch | None:
         """Return a recorded batch; None if it is no longer recorded."""
-        return None if self._folder is None else _read(self._folder / f"{token}{_RECORD}")
+        return None if self._folder is None else self._read(self._folder / f"{token}{_RECORD}")
 
     def save(self, batch: PendingBatch) -> None:
         """Record a batch. The record survives a kill."""
@@ -71,11 +72,8 @@ class PendingBatches:
             content = json.dumps(asdict(batch), ensure_ascii=True).encode("ascii")
             write_atomically(self._folder / f"{batch.token}{_RECORD}", content, mode=0o600)
         except OSError as error:
-            log.warning(
-                "Cannot record a batch in '%s', so an interrupted run will pay for it again: %s",
-                self._folder,
-                error.strerror,
-            )
+            problem = "Cannot record a batch in '%s', so an interrupted run will pay for it again: %s"
+            self._warn_once(problem, self._folder, error.strerror)
 
     def delete(self, token: str) -> None:
         """Delete the record of a batch. Its lock must be held, which processes that wait for it keep open."""
@@ -99,17 +97,24 @@ class PendingBatches:
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         return exclusive_lock(self._folder / f"{token}{_LOCK}", timeout=0)
 
+    def _read(self, path: Path) -> PendingBatch | None:
+        """Return the batch of a record; None if there is none, or, with a warning, if it cannot be read."""
+        from pydantic import TypeAdapter  # noqa: PLC0415  slow to import, and rarely needed
 
-def _read(path: Path) -> PendingBatch | None:
-    """Return the batch of a record; None if there is none, or, with a warning, if it cannot be read."""
-    from pydantic import TypeAdapter  # noqa: PLC0415  slow to import, and rarely needed
+        try:
+            with open_regular(path) as file:
+                return TypeAdapter(PendingBatch).validate_json(file.read())
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "it is damaged, or of another release"
+            self._warn_once(
+                "Cannot read the record of a batch '%s', whose requests may be paid for again: %s", path, reason
+            )
+            return None
 
-    try:
-        with open_regular(path) as file:
-            return TypeAdapter(PendingBatch).validate_json(file.read())
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is damaged, or of another release"
-        log.warning("Cannot read the record of a batch '%s', whose requests may be paid for again: %s", path, reason)
-        return None
+    def _warn_once(self, problem: str, path: Path, reason: str | None) -> None:
+        """Warn of a file, which is read or written several times a run, the first time only."""
+        if (problem, path) not in self._warned:
+            self._warned.add((problem, path))
+            log.warning(problem, path, reason)

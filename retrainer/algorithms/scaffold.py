@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from retrainer.entry_points import ALGORITHM_NAME, installed_algorithms
 from retrainer.errors import UsageError
-from retrainer.files import report_write_errors, write_files
+from retrainer.files import remove, report_write_errors, write_files
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -33,7 +33,7 @@ def write_plugin(name: str, folder: Path) -> list[Path]:
             hint="Use lower-case letters, digits and, between them, underscores, such as last_gap",
         )
     if name in installed_algorithms():
-        raise UsageError(f"the algorithm '{name}' is installed already", hint="Choose another name")
+        raise UsageError(f"the algorithm '{name}' is already installed", hint="Choose another name")
     sources = {
         "pyproject.toml": "pyproject.toml",
         f"retrainer_{name}.py": "algorithm.py",
@@ -48,6 +48,10 @@ def write_plugin(name: str, folder: Path) -> list[Path]:
         try:
             folder.mkdir(parents=True)
         except FileExistsError:
-            raise UsageError(f"'{folder}' exists already", hint="Choose another folder") from None
-        write_files(files, folder)
+            raise UsageError(f"'{folder}' already exists", hint="Choose another folder") from None
+        try:
+            write_files(files, folder)
+        except OSError:
+            remove(folder)  # what there is of it is ours, and the next call would refuse the folder
+            raise
     return [folder / path for path in files]

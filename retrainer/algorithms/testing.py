@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 from retrainer.algorithms.conformance_case import ORIGINS, Case, ConformanceError, create_case
 from retrainer.algorithms.conformance_checks import CHECKS
-from retrainer.algorithms.manager import LoadedAlgorithm, load_algorithm
+from retrainer.algorithms.loaded_algorithm import LoadedAlgorithm
+from retrainer.algorithms.manager import load_algorithm
 from retrainer.errors import RetrainerError
 from retrainer.model_types.base import Origins
 from retrainer.posts.sample import sample_posts

@@ -85,12 +85,10 @@ class _TrialView(BaseTrial):
 
     @property
     def distributions(self) -> dict[str, BaseDistribution]:
-        """The distributions of the parameters."""
         return dict(self._distributions)
 
     @property
     def user_attrs(self) -> dict[str, Any]:
-        """Nothing."""
         return {}
 
     @property

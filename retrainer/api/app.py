@@ -11,7 +11,6 @@ from starlette.middleware import Middleware
 from starlette.responses import Response
 
 from retrainer import __version__
-from retrainer.api.cache import AnswerCache, VersionCache
 from retrainer.api.dependencies import AppState
 from retrainer.api.errors import add_error_handlers
 from retrainer.api.metrics import Metrics, MetricsMiddleware
@@ -19,38 +18,36 @@ from retrainer.api.middleware import PUBLIC_PATHS, AccessMiddleware, HeadersMidd
 from retrainer.api.project_metrics import ProjectMetrics
 from retrainer.api.routes import ab_tests, health, live, read, streams, write
 from retrainer.api.routes.read import PAID_PREFIXES
-from retrainer.api.runs import RunStarter
-from retrainer.api.streams import Streams
 from retrainer.render.documents.base import documents_by_name
+from retrainer.serving.caches import ResponseCache, VersionCache
+from retrainer.serving.runs import RunStarter
+from retrainer.serving.streams import Streams
 from retrainer.web.background import Background
 from retrainer.web.forecasts import Forecasts
 from retrainer.web.routes import ROUTES
-from retrainer.web.site import Site
 
 if TYPE_CHECKING:
-    from fastapi.routing import APIRoute
     from starlette.requests import Request
 
-    from retrainer.api.auth import Auth
-    from retrainer.api.threads import Threads
     from retrainer.project import Project
     from retrainer.runtime import Runtime
+    from retrainer.serving.auth import Auth
+    from retrainer.serving.threads import Threads
 
 OPENAPI_PATH = "/openapi.json"
-DESCRIPTION = """Keep a prediction model fresh: train, evaluate honestly, promote safely, roll back.
+DESCRIPTION = """Keep prediction models up to date: train, compare, promote, roll back.
 
-Times are UTC. Every failure is answered as `{"error": {"code", "message", "hint"}}`."""
+Times are UTC. Every error has the form `{"error": {"code", "message", "hint"}}`."""
 
 
 class Application(FastAPI):
     """FastAPI with an OpenAPI document that shows examples and says which operations need the token."""
 
     def openapi(self) -> dict[str, Any]:
-        """Return the OpenAPI document."""
         if self.openapi_schema is None:
             schema = super().openapi()
             _add_examples(schema)
-            _describe_access(schema, self.state.app_state.auth)
+            _describe_access(schema, self.state.site.auth)
             self.openapi_schema = schema
         return self.openapi_schema
 
@@ -74,39 +71,27 @@ def create_app(project: Project, runtime: Runtime, auth: Auth, threads: Threads)
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
-        generate_unique_id_function=_operation_id,
+        generate_unique_id_function=lambda route: route.name,  # by which generated clients call an operation
         middleware=[
             Middleware(HeadersMiddleware),
             Middleware(MetricsMiddleware, metrics=metrics),
             Middleware(AccessMiddleware, auth=auth),
         ],
     )
-    state = AppState(
-        project,
-        Streams(project),
-        runtime,
-        auth,
-        threads,
-        RunStarter(project, runtime),
-        VersionCache(project, runtime),
-        AnswerCache(project.registry.across(None)),
-        metrics,
-        ProjectMetrics(project),
-    )
-    app.state.app_state = state
     background = Background()
-    app.state.site = Site(
-        project,
-        runtime,
-        state.streams,
-        threads,
-        state.answers,
-        state.runs,
-        state.cache,
-        auth.token,
-        auth.protect_reads,
-        Forecasts(runtime, background),
-        background,
+    app.state.site = AppState(
+        project=project,
+        runtime=runtime,
+        auth=auth,
+        streams=Streams(project),
+        threads=threads,
+        runs=RunStarter(project, runtime),
+        responses=ResponseCache(project.registry.across(None)),
+        versions=VersionCache(project, runtime),
+        forecasts=Forecasts(runtime, background),
+        background=background,
+        metrics=metrics,
+        project_metrics=ProjectMetrics(project),
     )
     app.add_route(OPENAPI_PATH, _openapi, include_in_schema=False)
     add_error_handlers(app)
@@ -119,11 +104,6 @@ def create_app(project: Project, runtime: Runtime, auth: Auth, threads: Threads)
 async def _openapi(request: Request) -> Response:
     body: bytes = request.app.openapi_body
     return Response(body, media_type="application/json")
-
-
-def _operation_id(route: APIRoute) -> str:
-    """Return the name by which generated clients call an operation."""
-    return route.name
 
 
 def _add_examples(schema: dict[str, Any]) -> None:

@@ -3,49 +3,35 @@
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import wraps
-from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin
+from typing import TYPE_CHECKING, Annotated, Any, get_args, get_origin
 
 from fastapi import Depends, Path, Query, Request
 from pydantic import AfterValidator, Field
 
-from retrainer.api.auth import Auth
-from retrainer.api.cache import AnswerCache, VersionCache
 from retrainer.api.metrics import Metrics
 from retrainer.api.project_metrics import ProjectMetrics
 from retrainer.api.responses import DocumentResponse, document_body
-from retrainer.api.runs import RunStarter
-from retrainer.api.streams import Streams
-from retrainer.api.threads import Threads
 from retrainer.errors import UsageError, did_you_mean
 from retrainer.model_types import ModelTypeName
-from retrainer.project import Project
 from retrainer.render.documents.base import Document, FailureDocument
-from retrainer.runtime import Runtime
+from retrainer.serving.threads import Work
 from retrainer.streams import MAX_CHARACTERS, check_stream_name
-from retrainer.web.site import Work
+from retrainer.web.site import Caching, Site
 
 if TYPE_CHECKING:
     from fastapi.routing import APIRoute
 
 
-@dataclass(frozen=True)
-class AppState:
-    """The project that a server serves, and what the endpoints use."""
+@dataclass(frozen=True, kw_only=True)
+class AppState(Site):
+    """What the pages use of a server, and the metrics."""
 
-    project: Project
-    streams: Streams
-    runtime: Runtime
-    auth: Auth
-    threads: Threads
-    runs: RunStarter
-    cache: VersionCache
-    answers: AnswerCache
     metrics: Metrics
     project_metrics: ProjectMetrics
 
 
 async def _get_state(request: Request) -> AppState:
-    state: AppState = request.app.state.app_state
+    state: AppState = request.app.state.site
     return state
 
 
@@ -96,7 +82,7 @@ ManyStreams = Annotated[
 ]
 OptionalModelType = Annotated[ModelTypeName | None, Query(description="Only this model type.")]
 Limit = Annotated[int, Query(ge=1, le=1000, description="The maximum number to return.")]
-Page = Annotated[int, Query(ge=1, le=1_000_000, description="The page, 1 is the first.")]
+Page = Annotated[int, Query(ge=1, le=1_000_000, description="The page, from 1.")]
 VersionId = Annotated[
     str,
     Path(
@@ -108,17 +94,14 @@ VersionId = Annotated[
 
 
 def in_thread(
-    work: Work, *, status: int = 200, cached: Literal["never", "briefly", "without runs", "always"] = "never"
+    work: Work, *, status: int = 200, cached: Caching = "never"
 ) -> Callable[[Callable[..., Document]], Callable[..., Awaitable[Any]]]:
     """Run an endpoint in a thread, and answer with the document that it returns.
 
     Args:
         work: the kind of work.
         status: the HTTP status of the answer.
-        cached: whether the document is kept while the database does not change, since it depends on nothing but the
-            parameters and the database: never, always (for a second at most if the posts are in a foreign table, where
-            another stream may appear), or while no run is in progress (else for a second at most); `briefly` is for a
-            second at most, whatever changes.
+        cached: whether the document is cached; see `Site.respond`.
     """
 
     def decorate(endpoint: Callable[..., Document]) -> Callable[..., Awaitable[Any]]:
@@ -129,13 +112,9 @@ def in_thread(
             def answer() -> bytes:
                 return document_body(endpoint(**parameters))
 
-            if cached == "never":
-                return DocumentResponse(await state.threads.run(work, answer), status)
             values = (value for name, value in parameters.items() if name != "state")
             key = (endpoint, *(tuple(value) if isinstance(value, list) else value for value in values))
-            keep = state.answers.no_runs if cached == "without runs" else state.streams.are_in_database
-            body = await state.threads.run(work, state.answers.get, key, answer, keep, may_be_old=cached == "briefly")
-            return DocumentResponse(body, status)
+            return DocumentResponse(await state.respond(work, cached, key, answer), status)
 
         return run
 

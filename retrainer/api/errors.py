@@ -9,10 +9,10 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
 from retrainer.api.responses import DocumentResponse
-from retrainer.errors import DatabaseError, RetrainerError, ServerBusy, UnknownName
+from retrainer.errors import RetrainerError, UnknownName
 from retrainer.logs import WITH_TRACEBACK
 from retrainer.render.documents.base import ErrorTextDocument, FailureDocument
-from retrainer.web.pages import answer_error
+from retrainer.web.pages import answer_error, retry_headers
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -26,8 +26,6 @@ log = logging.getLogger(__name__)
 MAX_VALUE_LENGTH = 80  # of an invalid value in a message
 SERVER_ERROR = 500  # the lowest status that is not the caller's fault
 NOT_FOUND = 404
-RETRY_SECONDS = "5"
-TEMPORARY_ERRORS = (DatabaseError, ServerBusy)
 _HTTP_ERRORS = {  # code and hint, by status
     400: ("bad_request", "The body must be one JSON object"),
     404: ("not_found", "/openapi.json lists the paths"),
@@ -41,7 +39,8 @@ def failure(
     status: int, code: str, message: str, *, hint: str = "", headers: Mapping[str, str] | None = None
 ) -> Response:
     """Return the answer to a request that failed."""
-    error = ErrorTextDocument(code=code, message=_escape_surrogates(message), hint=hint)
+    shown = message.encode("utf-8", "backslashreplace").decode()  # JSON can carry lone surrogates, UTF-8 cannot
+    error = ErrorTextDocument(code=code, message=shown, hint=hint)
     return DocumentResponse(FailureDocument(error=error), status, headers)
 
 
@@ -70,8 +69,7 @@ def add_error_handlers(app: FastAPI) -> None:
 async def _handle_error(_request: Request, error: RetrainerError) -> Response:
     if error.http_status >= SERVER_ERROR:
         log.error("%s", error)
-    headers = {"Retry-After": RETRY_SECONDS} if isinstance(error, TEMPORARY_ERRORS) else None
-    return failure(error.http_status, error.code, error.message, hint=error.hint, headers=headers)
+    return failure(error.http_status, error.code, error.message, hint=error.hint, headers=retry_headers(error))
 
 
 async def _handle_invalid_request(_request: Request, error: RequestValidationError) -> Response:
@@ -94,7 +92,8 @@ async def _handle_invalid_request(_request: Request, error: RequestValidationErr
 
 
 async def _handle_http_error(request: Request, error: HTTPException) -> Response:
-    if error.status_code == NOT_FOUND and request.method == "GET" and _shows_pages(request):
+    is_browser = "text/html" in request.headers.get("accept", "")
+    if error.status_code == NOT_FOUND and request.method == "GET" and is_browser:
         missing = UnknownName(
             f"no page '{_shorten(request.url.path)}'", hint="Start from the first page, which links to all others"
         )
@@ -103,15 +102,5 @@ async def _handle_http_error(request: Request, error: HTTPException) -> Response
     return failure(error.status_code, code, error.detail.lower(), hint=hint, headers=error.headers)
 
 
-def _shows_pages(request: Request) -> bool:
-    """Whether a browser asks, to show the answer."""
-    return "text/html" in request.headers.get("accept", "")
-
-
 def _shorten(text: str) -> str:
     return text if len(text) <= MAX_VALUE_LENGTH else f"{text[:MAX_VALUE_LENGTH]}…"
-
-
-def _escape_surrogates(text: str) -> str:
-    """Escape lone surrogates, which JSON can carry and UTF-8 cannot."""
-    return text.encode("utf-8", "backslashreplace").decode()

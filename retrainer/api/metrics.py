@@ -12,12 +12,12 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from starlette.requests import ClientDisconnect
 
 from retrainer.api.errors import internal_error, stopping
-from retrainer.api.threads import THREADS
+from retrainer.serving.threads import THREADS
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-    from retrainer.api.threads import Threads
+    from retrainer.serving.threads import Threads
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +31,7 @@ class Metrics:
         self._registry = CollectorRegistry()
         stuck = Gauge(
             "retrainer_stuck_threads",
-            "Threads in calls that were given up, by the kind of work.",
+            "Threads stuck in abandoned calls, by the kind of work.",
             ["work"],
             registry=self._registry,
         )

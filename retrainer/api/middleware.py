@@ -10,8 +10,8 @@ from fastapi.routing import APIRoute
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 
-from retrainer.api.auth import is_loopback
 from retrainer.api.errors import failure
+from retrainer.serving.auth import is_loopback
 from retrainer.web.routes import is_page
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from starlette.responses import Response
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-    from retrainer.api.auth import Auth
+    from retrainer.serving.auth import Auth
 
 MAX_BODY_BYTES = 1_000_000
 CHUNK_SECONDS = 5  # for the next part of a body
@@ -80,8 +80,8 @@ class AccessMiddleware:
         rejection = _reject_framing(headers)
         if rejection is None and not has_token and scope["path"] not in PUBLIC_PATHS:
             rejection = self._reject_browser(scope, headers)
-            if not is_page(scope["path"]):  # a page sends its visitor to the login
-                rejection = rejection or self._reject_anonymous_read(authorization)
+            if rejection is None and self._auth.protect_reads and not is_page(scope["path"]):
+                rejection = unauthorized(wrong=authorization is not None)  # a page sends its visitor to the login
         if rejection is not None:
             await rejection(scope, receive, send)
             return
@@ -106,16 +106,11 @@ class AccessMiddleware:
             return failure(403, "forbidden_origin", "requests from web pages are refused", hint="Send the token")
         return None
 
-    def _reject_anonymous_read(self, authorization: str | None) -> Response | None:
-        """Require the token for every path if reads are protected."""
-        return unauthorized(wrong=authorization is not None) if self._auth.protect_reads else None
-
 
 class TrustedRoute(APIRoute):
     """A route that requires the token, if one is set, before anything else is checked."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """Return the handler of a request."""
         handle = super().get_route_handler()
 
         async def handle_if_trusted(request: Request) -> Response:

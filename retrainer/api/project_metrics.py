@@ -101,7 +101,7 @@ class ProjectMetrics:
         try:
             _add_posts(gauges, self._measure_posts(project, now), label)
         except RetrainerError as error:  # the posts may be in another database
-            log.warning("Metrics without the posts: %s", error)
+            log.warning("The metrics omit the posts: %s", error)
 
     def _measure_posts(self, project: Project, now: datetime) -> PostsActivity:
         posts = project.posts
@@ -135,9 +135,9 @@ class ProjectMetrics:
                 gauges.add(name, documentation, model_types.count(model_type), model_type=model_type)
         if len(streams) > MAX_STREAMS:
             try:
-                newest = max(self._project.posts.newest_times(now).values())
+                newest = max(self._project.posts.table.newest_times(now).values())
             except (RetrainerError, ValueError) as error:  # as above, or there are none
-                log.debug("Metrics without the newest post: %s", error)
+                log.debug("The metrics omit the newest post: %s", error)
             else:
                 gauges.add(*_NEWEST_POST, newest.timestamp())
 
@@ -168,7 +168,6 @@ class _Gauges(Collector):
         self._families[name].add_metric(list(labels.values()), value)
 
     def collect(self) -> Iterator[Metric]:
-        """Yield the metrics."""
         yield from self._families.values()
 
 
@@ -260,7 +259,6 @@ class _RunTotals(Collector):
         self._totals = totals
 
     def collect(self) -> Iterator[Metric]:
-        """Yield the metrics."""
         durations = SummaryMetricFamily(
             "retrainer_run_duration_seconds",
             "Duration of runs, by outcome: promoted, not_promoted, failed.",

@@ -44,7 +44,8 @@ class _Protocol(H11Protocol):
         """Accept a connection; if there are too many, close the one that has waited for its caller the longest."""
         super().connection_made(transport)
         self.waiting_since = self.loop.time()
-        if len(self.connections) > _max_connections():
+        # Enough files are left for the database, logs and runs.
+        if len(self.connections) > min(MAX_CONNECTIONS, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2):
             waiting = [connection for connection in self.connections if connection.waits_for_caller]
             oldest = min(waiting, key=lambda connection: connection.waiting_since)  # this one, if all others are busy
             self.connections.discard(oldest)
@@ -83,6 +84,8 @@ class _Protocol(H11Protocol):
             head = h11.Response(status_code=400, headers=headers, reason=b"Bad Request")
             for event in (head, h11.Data(data=bytes(answer.body)), h11.EndOfMessage()):
                 self.transport.write(self.conn.send(event) or b"")
+        if self.cycle is not None:  # if in progress: its own answer could no longer be sent
+            self.cycle.disconnected = True
         self.transport.close()
 
 
@@ -131,11 +134,6 @@ def create_server(app: FastAPI) -> uvicorn.Server:
         timeout_graceful_shutdown=GRACE_SECONDS,
     )
     return _Server(config)
-
-
-def _max_connections() -> int:
-    """Return the maximum number of connections, which leaves enough files for the database, logs and runs."""
-    return min(MAX_CONNECTIONS, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2)
 
 
 def serve(app: FastAPI, host: str, port: int) -> None:

@@ -25,7 +25,7 @@ from retrainer.backup.file_format import (
     require_plain_names,
 )
 from retrainer.backup.masking import settings_without_passwords
-from retrainer.errors import ArtifactError, RetrainerError, UsageError
+from retrainer.errors import ArtifactError, DatabaseError, RetrainerError, UsageError
 from retrainer.files import open_regular, report_write_errors, sync
 from retrainer.registry import snapshot
 from retrainer.registry.artifacts import Artifacts, too_large_for_database
@@ -128,7 +128,15 @@ def _copy_rows(
         return snapshot.copy_rows(source, target, _files_without_data(project, source, info))
     except sa.exc.OperationalError:  # of the database, such as a full disk or a lost connection
         raise
-    except (sa.exc.SQLAlchemyError, ValueError, TypeError, AttributeError, OverflowError, RecursionError) as error:
+    except (  # of a value that cannot be read
+        DatabaseError,
+        sa.exc.SQLAlchemyError,
+        ValueError,
+        TypeError,
+        AttributeError,
+        OverflowError,
+        RecursionError,
+    ) as error:
         raise not_a_backup(file) from error
 
 
@@ -163,7 +171,7 @@ def _restore_files(project: Project, registry: Registry) -> None:
                 location = artifacts.place.locate(version_path(version, path))
                 raise ArtifactError(f"cannot read '{location}'", hint="Nothing was restored. Try again")
             else:
-                log.warning("'%s' of '%s' is not as in the backup, and was left as it is", path, version.version_id)
+                log.warning("'%s' of '%s' differs from the backup, and was left unchanged", path, version.version_id)
 
 
 def _write_settings(project: Project, settings: str) -> None:

@@ -47,7 +47,7 @@ def start(
             max=100,
             help="The percentage of subjects (`predict --subject`) that the challenger answers.",
         ),
-    ] = 0.0,
+    ] = 0,
     max_posts: Annotated[
         int, typer.Option(metavar="N", min=1, max=100_000, help="End undecided after N live posts.")
     ] = 2000,
@@ -57,10 +57,10 @@ def start(
     max_cost: Annotated[
         float | None,
         typer.Option(
-            metavar="USD",
+            metavar="DOLLARS",
             min=0,
-            max=1e9,
-            help="What the paid forecasts of each side may cost; required if there are any.",
+            max=1_000_000_000,
+            help="The maximum cost of each side's paid forecasts; required if there are any.",
         ),
     ] = None,
     reason: Reason = "Started by hand",
@@ -101,7 +101,7 @@ def status(
 ) -> None:
     """Score the new posts, decide the A/B test if they settle it, and show it.
 
-    Without a running test, the last one is shown; of several streams, the running ones.
+    If no test is running, the last one is shown; with several streams, only running ones are.
 
     Example: retrainer ab status timing
     """

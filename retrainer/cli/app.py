@@ -50,7 +50,7 @@ COMMANDS = {
     "rollback": _Command("versions", RETRAIN, "Undo the latest promotion of a model type."),
     "compare": _Command("evaluate", RETRAIN, "Score two versions on the same posts."),
     "history": _Command("show", RETRAIN, "Show training runs and what was decided about each."),
-    "live": _Command("live", LIVE, "Show how production does on the posts since its promotion."),
+    "live": _Command("live", LIVE, "Show how production does on new posts."),
     "ab": _Command("ab", LIVE, "Compare a version with production on new posts."),
     "replay": _Command("replay", REPLAY, "Test the retraining policy, and others, on past posts."),
     "tune": _Command("tune", TUNING, "Tune the options of an algorithm, and train with the best ones."),
@@ -197,7 +197,7 @@ def global_options(
         typer.Option("--version", help="Print the version and exit.", is_eager=True, callback=_print_version),
     ] = False,
 ) -> None:
-    """Keep a prediction model fresh: train, evaluate honestly, promote safely, roll back."""
+    """Keep prediction models up to date: train, compare, promote, roll back."""
     if log_file is not None:
         from retrainer.project import require_foreign  # noqa: PLC0415  slow to import, and most commands need it not
 

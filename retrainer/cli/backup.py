@@ -12,6 +12,7 @@ from retrainer import backup as backups
 from retrainer import console
 from retrainer.cli.context import open_project
 from retrainer.cli.options import AsJson
+from retrainer.posts.validation import number
 from retrainer.render import documents
 
 app = typer.Typer(rich_markup_mode=None)
@@ -23,7 +24,7 @@ BackupFile = Annotated[Path, typer.Argument(metavar="FILE", readable=False, help
 def backup(context: typer.Context, file: BackupFile, *, as_json: AsJson = False) -> None:
     """Write a backup of the project to one file.
 
-    It holds the database as it is at one moment, also while runs are in progress, with the posts if retrainer stores
+    It holds the database as of one moment, even while runs are in progress, with the posts if retrainer stores
     them, all model files, and the settings without passwords.
 
     Example: retrainer backup retrainer-2025-11-06.backup
@@ -49,7 +50,7 @@ def restore_backup(
 
     Example: retrainer restore-backup retrainer-2025-11-06.backup
     """
-    question = "Replace all versions, runs and decisions in the database by those of the backup?"
+    question = "Replace all versions, runs and decisions in the database with those of the backup?"
     if replace and not yes and not console.confirmed(question, hint="Add --yes"):
         return
     with open_project(context) as (project, _):
@@ -58,8 +59,7 @@ def restore_backup(
 
 
 def _show(verb: str, result: backups.Backup, *, as_json: bool) -> None:
-    posts = (
-        "no posts: they are in a table that retrainer only reads" if result.posts is None else f"{result.posts} posts"
-    )
-    message = f"{verb} {result.versions} versions, {result.runs} runs and {posts} ({result.file})"
+    foreign = "no posts: they are in a table that retrainer only reads"
+    posts = foreign if result.posts is None else number(result.posts, "post")
+    message = f"{verb} {number(result.versions, 'version')}, {number(result.runs, 'run')} and {posts} ({result.file})"
     console.result(documents.project.BackupDocument.model_validate(result), message, as_json=as_json)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import os
 from contextlib import closing, redirect_stderr, suppress
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -40,9 +39,8 @@ def complete_versions_and_runs(ctx: typer.Context, incomplete: str) -> Words:
 
 
 def complete_streams(ctx: typer.Context, incomplete: str) -> list[str]:
-    """Complete the name of a stream; none with characters that could control the terminal."""
-    names = (name for name in _read(ctx, _streams) if name.startswith(incomplete) and name.isprintable())
-    return list(islice(names, MAX_IDS))
+    """Complete the name of a stream."""
+    return _printable(incomplete, _read(ctx, _streams))
 
 
 def complete_algorithms(incomplete: str) -> list[str]:
@@ -53,9 +51,8 @@ def complete_algorithms(incomplete: str) -> list[str]:
 
 
 def complete_studies(ctx: typer.Context, incomplete: str) -> list[str]:
-    """Complete the name of a study; none with characters that could control the terminal."""
-    names = (name for name in _read(ctx, _studies) if name.startswith(incomplete) and name.isprintable())
-    return list(islice(names, MAX_IDS))
+    """Complete the name of a study."""
+    return _printable(incomplete, _read(ctx, _studies))
 
 
 def complete_policies(incomplete: str) -> list[str]:
@@ -88,11 +85,16 @@ def _starting_with(incomplete: str, words: Words) -> Words:
     return [(word, explanation) for word, explanation in words if word.startswith(incomplete)]
 
 
+def _printable(incomplete: str, names: list[str]) -> list[str]:
+    """Return names that the user gave to something; none with characters that could control the terminal."""
+    return [name for name in names if name.startswith(incomplete) and name.isprintable()][:MAX_IDS]
+
+
 def _streams(project: Project, registry: Registry) -> list[str]:
     from retrainer.posts.opening import open_posts  # noqa: PLC0415  slow to import
 
     with closing(open_posts(project.settings.posts, registry.database, project.folder)) as posts:
-        return sorted({*registry.list_streams(), *posts.list_streams()})
+        return sorted({*registry.list_streams(), *posts.table.list_streams()})
 
 
 def _studies(project: Project, _: Registry) -> list[str]:

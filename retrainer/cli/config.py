@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from retrainer import console, files, settings_edit, settings_file
+from retrainer import console, files, project, settings_edit, settings_file
 from retrainer.algorithms import manager as algorithms
 from retrainer.cli import groups
 from retrainer.cli.options import AsJson, stream_option
@@ -33,7 +33,7 @@ KeyArgument = Annotated[str, typer.Argument(metavar="KEY", help="Such as retrain
 def config_show(context: typer.Context, *, stream: _Stream = None, as_json: AsJson = False) -> None:
     """Show every setting, its value and where it was set.
 
-    Passwords are hidden. With --stream, keys of `streams` that the stream matches are applied.
+    Passwords are hidden. --stream applies the settings under `streams` that match the stream.
 
     Example: retrainer config show
     """
@@ -80,7 +80,7 @@ def config_set(
     settings_file.parse_settings(content, path, {})
     changed = settings_edit.change_key(content.decode(), parts, value, path).encode()
     settings, _ = settings_file.parse_settings(changed, path, {}, written=False)
-    _plugin_options(settings)
+    _check(settings, path, key)
     with files.report_write_errors(path):
         files.write_atomically(path, changed, path.stat().st_mode & 0o777)
     variable = settings_file.overriding_variable(parts, os.environ)
@@ -90,13 +90,16 @@ def config_set(
 
 @config_app.command("check")
 def config_check(context: typer.Context, *, as_json: AsJson = False) -> None:
-    """Check the settings file, the environment, and the options of algorithms and sources.
+    """Check the settings.
 
-    Exits with 2 if something is wrong.
+    It checks the settings file, the environment, the database URLs, and the options of algorithms and sources. Exits
+    with 2 if something is wrong.
 
     Example: retrainer config check
     """
-    path, _ = _rows(context)
+    path = settings_file.find_config_file(Path.cwd(), os.environ, context.obj)
+    settings, _ = settings_file.parse_settings(settings_file.read_file(path), path, os.environ)
+    _check(settings, path)
     console.success(f"The settings in '{path}' are valid", file=str(path), as_json=as_json)
 
 
@@ -109,6 +112,25 @@ def _rows(context: typer.Context, stream: str | None = None) -> tuple[Path, list
         settings = settings.for_stream(stream)
         options = _algorithm_options(settings)
     return path, settings_file.list_settings(settings, origins, options, stream)
+
+
+def _check(settings: Settings, path: Path, changed: str = "") -> None:
+    """Check what the settings alone do not show: the options of plugins, and URLs; nothing is connected to.
+
+    Args:
+        changed: the setting or section whose URL is checked; empty for all.
+    """
+    from retrainer.registry import database  # noqa: PLC0415  sqlalchemy is slow to import
+
+    _plugin_options(settings)
+    urls = {
+        "database.url": settings.database.url,
+        "posts.url": settings.posts.url,
+        "tuning.storage_url": settings.tuning.storage_url,
+    }
+    for key, url in urls.items():
+        if url is not None and key.startswith(changed):
+            database.create_engine(url, project.folder_of(path), read_only=True, setting=key)
 
 
 def _plugin_options(settings: Settings) -> dict[str, dict[str, Any]]:

@@ -32,7 +32,7 @@ def evaluate(
 ) -> None:
     """Score a version on posts later than its training data.
 
-    The naive forecast is scored on the same posts. Where the version states probabilities, they are compared with what
+    The naive forecast is scored on the same posts. If the version states probabilities, they are compared with what
     happened.
 
     Example: retrainer evaluate prophet_timing_20251106_120000_a3f2

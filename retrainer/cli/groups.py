@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from typer.core import TyperGroup
+from typer.core import TyperArgument, TyperGroup
 
 from retrainer.errors import UsageError, did_you_mean
 
@@ -21,6 +21,16 @@ SYNONYMS = {
     "undo": "rollback",
     "new": "init",
 }
+
+
+def _usage(self: TyperArgument, ctx: Any) -> list[str]:  # noqa: ARG001  the signature of the method
+    name = self.metavar or self.name
+    return [(name if self.required else f"[{name}]") + ("..." if self.nargs != 1 else "")]
+
+
+# Typer writes an argument as `{FILE}` in the usage, and as `FILE <list[Path]>` below.
+TyperArgument.get_usage_pieces = _usage  # type: ignore[method-assign]
+TyperArgument.display_type_rich = lambda *_, **__: None  # type: ignore[method-assign]
 
 
 class SuggestingGroup(TyperGroup):

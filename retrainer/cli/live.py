@@ -41,7 +41,7 @@ def live(
     ] = False,
     as_json: AsJson = False,
 ) -> int:
-    """Show how production does on the posts since its promotion.
+    """Show how production does on new posts.
 
     It scores the new posts, decides a running A/B test if its evidence is enough, and says whether the production
     version is fine, worse than the naive forecast, or worse than the previous version. However often you look,
@@ -69,11 +69,11 @@ def live(
 
 
 def _require_one_stream(**options: object) -> None:
-    """Check that no option is given that is about one stream."""
+    """Check that no option is given that applies to one stream only."""
     for name, value in options.items():
         if value:
             option = name.replace("_", "-")
-            raise UsageError(f"--{option} is about one stream", hint="Choose it with --stream NAME")
+            raise UsageError(f"--{option} applies to one stream only", hint="Choose it with --stream NAME")
 
 
 def _report(
@@ -109,7 +109,7 @@ def _show(
     as_json: bool,
 ) -> None:
     if plot is not None and len(reports) > 1:
-        raise UsageError("--plot is about one model type", hint="Choose timing or content")
+        raise UsageError("--plot applies to one model type only", hint="Choose timing or content")
     if as_json:
         console.document(documents.live.LiveModelsDocument.from_reports(reports, previews))
     else:

@@ -23,7 +23,7 @@ def choice(*choices: str) -> Callable[[str], str]:
 
     def parse(text: str) -> str:
         if text not in choices:
-            raise typer.BadParameter(f"'{text}' (choose {', '.join(choices[:-1])} or {choices[-1]})")
+            raise typer.BadParameter(f"invalid value '{text}' (choose {', '.join(choices[:-1])} or {choices[-1]})")
         return text
 
     return parse
@@ -101,7 +101,12 @@ StreamsOption = Annotated[
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 TypeArgument = Annotated[
     ModelTypeName,
-    typer.Argument(metavar="TYPE", parser=parse_model_type, autocompletion=complete_types, help="The model type."),
+    typer.Argument(
+        metavar="TYPE",
+        parser=parse_model_type,
+        autocompletion=complete_types,
+        help="The model type: timing or content.",
+    ),
 ]
 OptionalTypeArgument = Annotated[
     ModelTypeName | None,

@@ -51,14 +51,14 @@ def plugins_new(
 ) -> None:
     """Write the package of a new timing algorithm, with tests.
 
-    It works as it is, and is there to be changed.
+    It works as it is; change it as you like.
 
     Example: retrainer plugins new last_gap
     """
     folder = folder or Path(f"retrainer-{name.replace('_', '-')}")
     written = scaffold.write_plugin(name, folder)
     lines = [
-        *(f"wrote {path}" for path in written),
+        *(f"Wrote {path}" for path in written),
         f"Install it with `pip install --editable {folder} pytest`, test it with `python -m pytest {folder}`,",
         f"and train with it: `retrainer train timing --algorithm {name}`",
     ]

@@ -28,7 +28,7 @@ def posts_import(
     context: typer.Context,
     files: Annotated[
         list[Path],
-        typer.Argument(metavar="FILE...", readable=False, help="Files, folders or archives; - is standard input."),
+        typer.Argument(metavar="FILE", readable=False, help="Files, folders or archives; - is standard input."),
     ],
     *,
     column: Annotated[
@@ -38,7 +38,7 @@ def posts_import(
             help="Map a column, as in content=message or stream=account, or ignore it, as in post_id=. Repeatable.",
         ),
     ] = None,
-    stream: Annotated[str | None, stream_option("The stream of the posts. By default, default.")] = None,
+    stream: Annotated[str | None, stream_option("The stream of the posts. By default, `default`.")] = None,
     update: Annotated[bool, typer.Option("--update", help="Replace stored posts that differ.")] = False,
     records: Annotated[
         str | None, typer.Option(metavar="PATH", help="Where the posts are in a JSON document, as in data.posts.")
@@ -89,7 +89,7 @@ def posts_import(
 def posts_fetch(
     context: typer.Context,
     sources: Annotated[
-        list[str] | None, typer.Argument(metavar="[SOURCE]...", help="Only these sources. By default, all.")
+        list[str] | None, typer.Argument(metavar="SOURCE", help="Only these sources. By default, all.")
     ] = None,
     *,
     full: Annotated[bool, typer.Option("--full", help="Read everything again, to notice edits of any age.")] = False,
@@ -97,7 +97,7 @@ def posts_fetch(
 ) -> int:
     """Fetch new posts from the sources in posts.sources.
 
-    A fetch goes on where the last one ended, and updates edited posts. If a source fails, the others are fetched.
+    It continues where the last fetch ended, and updates edited posts. If a source fails, the others are still fetched.
 
     Example: retrainer posts fetch
     """
@@ -172,7 +172,7 @@ def posts_show(
 @posts_app.command("delete")
 def posts_delete(
     context: typer.Context,
-    post_ids: Annotated[list[str], typer.Argument(metavar="ID...", help="The posts' IDs.")],
+    post_ids: Annotated[list[str], typer.Argument(metavar="ID", help="The posts' IDs.")],
     *,
     stream: StreamOption = None,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")] = False,
@@ -180,8 +180,8 @@ def posts_delete(
 ) -> None:
     """Delete posts permanently.
 
-    The versions that were trained on them are named, and stay as they are. An import of a file that still has the posts
-    adds them again.
+    It lists the versions that were trained on them, and does not change those. Importing a file that still has
+    the posts adds them again.
 
     Example: retrainer posts delete 115026551
     """

@@ -47,7 +47,8 @@ def predict(
         typer.Option(
             metavar="TIME",
             parser=parse_time_or_delay,
-            help="Timing: also the posts a day until then (ISO 8601, UTC, or a delay: 36h, 3d, 1w), 31 days at most.",
+            help="Timing: also the posts per day up to TIME, at most 31 days ahead: ISO 8601 (UTC), or a delay such "
+            "as 36h or 3d.",
         ),
     ] = None,
     next_posts: Annotated[
@@ -62,11 +63,11 @@ def predict(
     subject: Annotated[
         str | None,
         typer.Option(
-            metavar="ID", help="An ID of who asks: while an A/B test runs, the same ID always gets the same version."
+            metavar="ID", help="The ID of the caller. During an A/B test, the same ID always gets the same version."
         ),
     ] = None,
     plot: Annotated[
-        Path | None, plot_option("timing: the chance of the next post over time and, with --until, the posts a day")
+        Path | None, plot_option("timing: the chance of the next post over time and, with --until, the posts per day")
     ] = None,
     as_json: AsJson = False,
 ) -> None:

@@ -41,7 +41,7 @@ def init(
     Example: retrainer init my-project
     """
     made, kept = projects.create_project(folder.absolute(), deploy=deploy)
-    lines = [*(f"made {path}" for path in made), *(f"kept {path}" for path in kept)]
+    lines = [*(f"Created {path}" for path in made), *(f"Kept {path}" for path in kept)]
     lines.append("Next, import posts in this folder: `retrainer posts import FILE`")
     document = {"folder": str(folder.absolute()), "made": list(map(str, made)), "kept": list(map(str, kept))}
     console.result(document, *lines, as_json=as_json)
@@ -88,9 +88,9 @@ def examine(
 def status(context: typer.Context, *, stream: StreamsOption = None, as_json: AsJson = False) -> int:
     """Show the state of the project, and what needs attention.
 
-    Exits with 1 if anything does: a failed or missing run, nothing in production, stale posts, a schedule that nothing
-    runs, a full disk, a broken plugin, a shared database. With several streams, it shows numbers and the first
-    problems.
+    Exits with 1 if anything needs attention: a failed or missing run, nothing in production, stale posts, a schedule
+    that nothing runs, a full disk, a broken plugin, a shared database. With several streams, it shows totals and the
+    first problems.
 
     Example: retrainer status
     """

@@ -60,7 +60,7 @@ def replay(
     max_cost: Annotated[
         float | None,
         typer.Option(
-            metavar="DOLLARS", min=0, help="The total that paid forecasts may cost; required if there are any."
+            metavar="DOLLARS", min=0, help="The maximum total cost of paid forecasts; required if there are any."
         ),
     ] = None,
     as_json: AsJson = False,

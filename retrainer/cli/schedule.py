@@ -74,14 +74,17 @@ Jitter = Annotated[
         help="Delay each call by less than MINUTES. The delay is fixed, and differs between hosts and projects.",
     ),
 ]
-Jobs = Annotated[int | None, typer.Option(metavar="N", min=1, max=256, help="With several streams: train N at a time.")]
+Jobs = Annotated[
+    int | None,
+    typer.Option(metavar="N", min=1, max=256, help="With several streams: train N at a time. By default, 1."),
+]
 MaxCost = Annotated[
     float | None,
     typer.Option(
         "--max-cost",
         metavar="DOLLARS",
         min=0,
-        help="With several streams: what the paid forecasts of a call may cost; required if there are any.",
+        help="With several streams: the maximum cost of the paid forecasts of a call; required if there are any.",
     ),
 ]
 EnvFile = Annotated[
@@ -124,7 +127,7 @@ def schedule_install(
         f"it retrains a model type {days:g} days after its last run (retraining.schedule_days)"
     )
     if env_file is None and before is not None and SOURCES_A_FILE in before:
-        log.warning("The previous line read an environment file, this one does not: add --env-file to keep it")
+        log.warning("The previous line read an environment file; this one does not: add --env-file to keep it")
     if others:
         log.warning("Your crontab has another line for this project: delete it with `crontab -e`")
     if env_file is None:
@@ -155,7 +158,8 @@ def schedule_show(
 
     Example: retrainer schedule show --systemd
     """
-    given = [name for name, option in _PRINTED_ONLY.items() if _is_given(context, option)]
+    sources = {name: context.get_parameter_source(option) for name, option in _PRINTED_ONLY.items()}
+    given = [name for name, source in sources.items() if source is not None and source.name == "COMMANDLINE"]
     if given and not (system or systemd):
         raise UsageError(
             f"{', '.join(given)} {'applies' if len(given) == 1 else 'apply'} to a printed schedule only",
@@ -221,7 +225,7 @@ def _scheduled_command(
             arguments += () if max_cost is None else ("--max-cost", str(max_cost))
         elif jobs is not None or max_cost is not None:
             option = "--max-cost" if jobs is None else "--jobs"
-            raise UsageError(f"{option} is for several streams", hint="Omit it: the project has one stream")
+            raise UsageError(f"{option} applies to several streams only", hint="Omit it: the project has one stream")
         command = ScheduledCommand.for_project(project, log_file, env_file, arguments=arguments, delay_seconds=delay)
         return parse_schedule(when), command
 
@@ -263,11 +267,6 @@ def _due_states(project: Project, now: datetime) -> tuple[list[str], list[Due]]:
     counts = {name: sum(found[ModelKey(stream, name)].is_due for stream in streams) for name in MODEL_TYPE_NAMES}
     states = [Due(name, count > 0, f"{count} of {len(streams)} streams") for name, count in counts.items()]
     return [f"The {state.model_type} model is due in {state.why}" for state in states], states
-
-
-def _is_given(context: typer.Context, option: str) -> bool:
-    source = context.get_parameter_source(option)
-    return source is not None and source.name == "COMMANDLINE"
 
 
 def _next_call(expression: Expression, delay_seconds: int) -> datetime:

@@ -80,8 +80,9 @@ def serve(
         console.text(f"# {units.FOLDER}/{units.SERVER}", *unit.split("\n"))
         return
     try:
-        from retrainer.api import auth, server, threads  # noqa: PLC0415  FastAPI is an extra
+        from retrainer.api import server  # noqa: PLC0415  FastAPI is an extra
         from retrainer.api.app import create_app  # noqa: PLC0415
+        from retrainer.serving import auth, threads  # noqa: PLC0415
     except ModuleNotFoundError as error:
         package = (error.name or "").partition(".")[0]
         if package not in API_PACKAGES:

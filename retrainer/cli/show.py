@@ -119,7 +119,7 @@ def show(
 ) -> None:
     """Show one version: training, scores, decisions.
 
-    Also which features its forecasts depend on most, and what `explain` found. With the ID of a run, show the run.
+    It also shows the feature importance, and the latest result of `explain`. With the ID of a run, show the run.
 
     Example: retrainer show timing@production
     """
@@ -224,7 +224,7 @@ def history(
     ] = None,
     plot: Annotated[Path | None, plot_option("the score of each run's version over time")] = None,
     as_csv: Annotated[
-        bool, typer.Option("--csv", help="Print the runs as CSV, one a line, with the keys of --json as columns.")
+        bool, typer.Option("--csv", help="Print the runs as CSV, one per line, with the keys of --json as columns.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -243,7 +243,7 @@ def history(
     run_filter = runs.RunFilter(since=since, until=until, status=status, promoted=promoted, offset=(page - 1) * limit)
     with open_project(context) as (project, _):
         if plot is not None and project.select_one(stream) is None:
-            raise UsageError("--plot is about one stream", hint="Choose it with --stream NAME")
+            raise UsageError("--plot applies to one stream only", hint="Choose it with --stream NAME")
         registry = project.registry.across(project.select_streams(stream))
         rows = registry.list_runs(model_type, limit, run_filter)
         scored = registry.list_scored_versions(row.model_version_id for row in rows)

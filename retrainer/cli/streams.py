@@ -29,7 +29,7 @@ def streams(
     held: Annotated[bool, typer.Option("--held", help="Only models whose automatic promotion is on hold.")] = False,
     failed: Annotated[bool, typer.Option("--failed", help="Only models whose latest run failed.")] = False,
     not_live: Annotated[
-        bool, typer.Option("--not-live", help="Only models that are retrained, but not in production.")
+        bool, typer.Option("--not-live", help="Only models that are retrained but have no version in production.")
     ] = False,
     sort: Annotated[
         str,

@@ -79,7 +79,8 @@ def train(
     ] = False,
     stream: StreamsOption = None,
     jobs: Annotated[
-        int | None, typer.Option(metavar="N", min=1, max=256, help="With several streams: train N at a time.")
+        int | None,
+        typer.Option(metavar="N", min=1, max=256, help="With several streams: train N at a time. By default, 1."),
     ] = None,
     backend: BackendOption = None,
     scheduler: SchedulerOption = None,
@@ -177,7 +178,8 @@ def _retrain_each(
     """Retrain model types one after another; report stale posts, unless all runs failed, whose reasons come first."""
     stale = None if is_past else stale_posts.find_stale_posts(project, model_types, now)
     outcomes = run.retrain_each(project, model_types, retrain)
-    if stale is not None and not _all_failed(outcomes):
+    all_failed = bool(outcomes) and all(isinstance(outcome, results.Failure) for outcome in outcomes)
+    if stale is not None and not all_failed:
         first_only = not model_types  # nothing is due
         stale_posts.report_stale_posts(project, runtime, stale, record=not dry, first_only=first_only)
     return outcomes
@@ -260,7 +262,3 @@ def _select_due(
         [state.model_type for state in states if state.is_due],
         [state.sentence for state in states if not state.is_due],
     )
-
-
-def _all_failed(outcomes: Sequence[results.RunResult | results.Failure]) -> bool:
-    return bool(outcomes) and all(isinstance(outcome, results.Failure) for outcome in outcomes)

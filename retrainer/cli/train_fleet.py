@@ -76,10 +76,14 @@ class FleetOptions:
         if self.selects_several:
             for option, given in (("--dry-run", dry_run), ("--wait", wait), ("--report", report)):
                 if given:
-                    raise UsageError(f"{option} is for one stream", hint="Name it with --stream, or omit the option")
+                    raise UsageError(
+                        f"{option} applies to one stream only", hint="Name it with --stream, or omit the option"
+                    )
         for option, value in of_several.items():
             if value is not None and not self.selects_several:
-                raise UsageError(f"{option} is for several streams", hint="Add --all-streams, or omit the option")
+                raise UsageError(
+                    f"{option} applies to several streams only", hint="Add --all-streams, or omit the option"
+                )
         self.workers.validate(self.jobs)
 
 
@@ -138,7 +142,7 @@ def _train_streams(
         try:
             result = replace(result, spent_usd=budget.limit_and_use()[1])
         except RetrainerError as error:
-            log.warning("The cost is not known: %s", error)
+            log.warning("Cannot read the cost: %s", error)
     if stale := result.stale_streams:
         names = ", ".join(f"'{name}'" for name in stale[:MAX_NAMES]) + (", …" if len(stale) > MAX_NAMES else "")
         log.warning("Posts of %s have stopped arriving: %s", number(len(stale), "stream"), names)
@@ -170,7 +174,7 @@ def _list_ended_tests(project: Project, streams: Sequence[str], since: datetime)
     try:
         entries = project.registry.across(None).list_ledger_entries(actions=("ab_end",), limit=MAX_TESTS)
     except RetrainerError as error:
-        log.warning("The A/B tests that ended are not known: %s", error)
+        log.warning("Cannot list the A/B tests that ended: %s", error)
         return []
     names = set(streams)
     return [entry for entry in entries if entry.automatic and entry.recorded_at >= since and entry.stream in names]

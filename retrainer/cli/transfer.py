@@ -30,7 +30,7 @@ def export_version(
 ) -> None:
     """Write a version to one file, which `retrainer import` reads.
 
-    It holds the model, its scores and the decisions about it, and so some of the posts.
+    It holds the model, its scores and the decisions about it, and therefore some of the posts.
 
     Example: retrainer export timing@production model.zip
     """
@@ -64,7 +64,7 @@ def import_version(
         found, is_new = transfer.import_version(project, runtime, file, datetime.now(UTC), stream=stream)
         several = has_several_streams(project)
     where = f" into the stream '{shorten(found.stream)}'" if several else ""
-    message = f"Imported {found.version_id}{where}" if is_new else f"{found.version_id} is here already"
+    message = f"Imported {found.version_id}{where}" if is_new else f"{found.version_id} is already in this project"
     hints = [f"Try it: retrainer evaluate {found.version_id}"] if is_new else []
     document = documents.exports.TransferDocument.from_version(found, file, message, changed=is_new)
     console.result(document, message, *hints, as_json=as_json)

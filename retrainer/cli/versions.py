@@ -76,7 +76,7 @@ def rollback(
 ) -> None:
     """Undo the latest promotion of a model type.
 
-    The version that was in production before goes live again.
+    The previous production version goes live again.
 
     Example: retrainer rollback timing --reason "too many misses since Sunday"
     """

@@ -54,14 +54,14 @@ class WorkerOptions:
         """
         for backend, option, value in (("dask", "--scheduler", self.scheduler), ("ray", "--address", self.address)):
             if value is not None and self.backend != backend:
-                raise UsageError(f"{option} is for --backend {backend}", hint=f"Add --backend {backend}, or omit it")
+                raise UsageError(f"{option} requires --backend {backend}", hint=f"Add --backend {backend}, or omit it")
             if value is None and self.backend == backend:
                 raise UsageError(
                     f"--backend {backend} needs an address", hint=f"Name the cluster with {option} ADDRESS"
                 )
         if jobs is not None and self.backend in {"dask", "ray"}:
             raise UsageError(
-                f"--jobs is for --backend local: the {self.backend.capitalize()} cluster has workers of its own",
+                f"--jobs requires --backend local: the {self.backend.capitalize()} cluster has its own workers",
                 hint="Omit one",
             )
 

@@ -10,9 +10,17 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from retrainer.algorithms.hookspecs import ALL_PARTS, ContextPart, CostEstimate
-from retrainer.errors import AlgorithmError, CostLimitReached, RetrainerError
+from retrainer.errors import AlgorithmError
 from retrainer.evaluation.evaluate import MIN_SCORED_SHARE
-from retrainer.evaluation.explanation import Explanation, PartWorth, contributions, measure_worth, metrics_of
+from retrainer.evaluation.explanation import (
+    Explanation,
+    PartWorth,
+    contributions,
+    full_forecasts,
+    measure_parts,
+    measure_worth,
+    metrics_of,
+)
 from retrainer.model_types import get_model_type
 
 if TYPE_CHECKING:
@@ -50,12 +58,9 @@ def estimate_cost(
 def leave_out_parts(
     model: TrainedModel, posts: pd.DataFrame, window: Window, parts: Sequence[ContextPart], budget: Budget
 ) -> Explanation:
-    """Measure what each part of the context is worth; a part that fails does not stop the others.
-
-    Once the budget is used up, no more forecasts are made, and what was measured before is returned.
+    """Measure what each part of the context is worth, as far as the budget suffices.
 
     Args:
-        model: the model.
         posts: all posts in order.
         window: what to forecast, and from where.
         parts: those to leave out.
@@ -69,12 +74,7 @@ def leave_out_parts(
     origins = window.origins_for(model.model_type, posts)
     targets = model_type.targets(posts, origins, window.rows)
     log.info("Forecasting %d posts with the full context", len(origins))
-    try:
-        full = model.predict(posts, origins, budget)
-    except RetrainerError as error:
-        raise (_nothing_measured(budget) if _refusal(budget) else error) from None
-    if _refusal(budget):
-        raise _nothing_measured(budget)
+    full = full_forecasts(model, posts, origins, budget)
     scored = model_type.scorable(full)
     if scored.sum() < MIN_SCORED_SHARE * len(origins):
         raise AlgorithmError(
@@ -85,30 +85,19 @@ def leave_out_parts(
     def of(forecasts: Any, keep: NDArray[np.bool_]) -> Any:
         return contributions(model.model_type, *model_type.select(forecasts, targets, keep))
 
-    measured: list[PartWorth] = []
-    ended = ""
-    for part, without in variants(parts):
-        if ended:
-            measured.append(PartWorth(part.name, part.label, problem=ended))
-            continue
+    left_out = dict(variants(parts))
+
+    def measure(part: ContextPart) -> PartWorth:
         log.info("Forecasting them without %s", part.label)
-        try:
-            forecasts = model.predict(posts, origins, budget, without)
-        except RetrainerError as error:
-            problem = _refusal(budget) or error.message
-            if _refusal(budget) or not isinstance(error, AlgorithmError):
-                ended = problem
-            measured.append(PartWorth(part.name, part.label, problem=problem))
-            continue
+        forecasts = model.predict(posts, origins, budget, left_out[part])
         both = scored & model_type.scorable(forecasts)
         count = int(both.sum())
         if count < MIN_SCORED_SHARE * len(origins):
-            problem = _refusal(budget) or f"only {count} of {len(origins)} forecasts can be compared"
-            measured.append(PartWorth(part.name, part.label, count, problem=problem))
-        else:
-            worth = measure_worth(of(full, both), of(forecasts, both))
-            measured.append(PartWorth(part.name, part.label, count, worth))
-        ended = _refusal(budget)
+            problem = budget.exceeded or f"only {count} of {len(origins)} forecasts can be compared"
+            return PartWorth(part.name, part.label, count, problem=problem)
+        return PartWorth(part.name, part.label, count, measure_worth(of(full, both), of(forecasts, both)))
+
+    measured, ended = measure_parts(list(left_out), measure, budget)
     return Explanation(
         method="left_out",
         window=window.document(),
@@ -116,16 +105,4 @@ def leave_out_parts(
         metrics=metrics_of(of(full, scored)),
         parts=measured,
         problem=ended,
-    )
-
-
-def _refusal(budget: Budget) -> str:
-    """Return why the last call was not made; empty if all were."""
-    return budget.exceeded
-
-
-def _nothing_measured(budget: Budget) -> CostLimitReached:
-    return CostLimitReached(
-        f"nothing was measured: {budget.exceeded}",
-        hint="Raise --max-cost; the answers paid for so far are stored and used next time",
     )

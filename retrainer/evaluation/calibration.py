@@ -61,7 +61,6 @@ class PitSums:
         return cls(0, np.zeros(FIFTHS, dtype=np.int64), 0.0, 0.0)
 
     def add(self, pit: NDArray[np.float64]) -> None:
-        """Add (n,) posts."""
         self.count += len(pit)
         fifth = np.minimum((pit * FIFTHS).astype(np.int64), FIFTHS - 1)
         self.fifths = self.fifths + np.bincount(fifth, minlength=FIFTHS)

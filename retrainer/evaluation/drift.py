@@ -131,7 +131,7 @@ def measure_changes(times: NDArray[np.datetime64], lengths: Floats, training: in
     window = _window(old)
     gaps = np.concatenate([[np.nan], np.maximum(np.diff(microseconds) / _DAY * 24, 1 / 3600)])
     no_text = np.isnan(lengths).astype(np.float64)
-    bins = _hour_of_week(microseconds)
+    bins = (microseconds // (_DAY // 24) + _MONDAY * 24) % _WEEK_HOURS  # from Monday 00:00 UTC on
     profiles = _Profiles(old, new, microseconds, window)
     kinds: dict[DriftKind, Change] = {
         "rate": _measure_rate(old, new, window),
@@ -281,14 +281,10 @@ def _change(
     training_days = int((~np.isnan(known)).sum())
     is_enough = training_days >= MIN_TRAINING_DAYS
     ranks = rank(later, known) if is_enough else np.full(len(later), np.nan)
-    evidence = detect(ranks, _tolerance(tolerance, max(training_days, 1)), bets)
+    two_standard_errors = 2 / math.sqrt(3 * max(training_days, 1))  # of the mean rank; matters with few days
+    evidence = detect(ranks, max(tolerance, two_standard_errors), bets)
     last = float(latest[-1]) if len(latest) and not np.isnan(latest[-1]) else None
     return Change(known, ranks, evidence, matters, before, last)
-
-
-def _tolerance(tolerance: float, training_days: int) -> float:
-    """Return the tolerance for a reference of few days: at least two standard errors of the mean rank."""
-    return max(tolerance, 2 / math.sqrt(3 * training_days))
 
 
 def _per_day(period: _Period, values: Floats) -> Floats:
@@ -322,11 +318,6 @@ def _rolling(values: Floats, window: int) -> Floats:
     rows = np.arange(1, len(values) + 1)
     sums: Floats = total[rows] - total[np.maximum(rows - window, 0)]
     return sums
-
-
-def _hour_of_week(microseconds: Integers) -> Integers:
-    """Return the hour of the week of times, from Monday 00:00 UTC on."""
-    return (microseconds // (_DAY // 24) + _MONDAY * 24) % _WEEK_HOURS
 
 
 def _leave_one_out(old: _Period, bins: Integers) -> tuple[Floats, Floats]:

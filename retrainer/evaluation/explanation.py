@@ -10,17 +10,23 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
+from retrainer.errors import AlgorithmError, CostLimitReached, RetrainerError
 from retrainer.evaluation.bootstrap import difference_interval
 from retrainer.model_types import get_model_type
 from retrainer.model_types.similarity import lift_contributions, similarity_rows
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     import numpy as np
+    import pandas as pd
     from numpy.typing import NDArray
 
+    from retrainer.algorithms.budget import Budget
+    from retrainer.algorithms.hookspecs import ContextPart
+    from retrainer.algorithms.model import TrainedModel
     from retrainer.model_types import ModelTypeName
+    from retrainer.model_types.base import Origins
 
     Floats = NDArray[np.float64]
 
@@ -83,6 +89,59 @@ class Explanation:
     problem: str = ""
 
 
+def full_forecasts(model: TrainedModel, posts: pd.DataFrame, origins: Origins, budget: Budget) -> Any:
+    """Return the forecasts with all inputs.
+
+    Raises:
+        CostLimitReached: the budget does not suffice for them.
+        AlgorithmError: they failed.
+    """
+    try:
+        forecasts = model.predict(posts, origins, budget)
+    except RetrainerError:
+        if not budget.exceeded:
+            raise
+    else:
+        if not budget.exceeded:
+            return forecasts
+    raise CostLimitReached(
+        f"nothing was measured: {budget.exceeded}",
+        hint="Raise --max-cost; the answers paid for so far are stored and used next time",
+    )
+
+
+def measure_parts(
+    parts: Sequence[ContextPart], measure: Callable[[ContextPart], PartWorth], budget: Budget
+) -> tuple[list[PartWorth], str]:
+    """Measure each part; one that fails does not stop the others.
+
+    Once the budget is used up, or any forecast would fail, no more forecasts are made.
+
+    Args:
+        parts: in the order in which they are measured.
+        measure: forecasts without one, or with it permuted, and returns what it is worth.
+        budget: of paid calls.
+
+    Returns:
+        What each part is worth, and why it ended before all were measured; empty if it did not.
+    """
+    measured: list[PartWorth] = []
+    ended = ""
+    for part in parts:
+        if ended:
+            measured.append(PartWorth(part.name, part.label, problem=ended))
+            continue
+        try:
+            measured.append(measure(part))
+        except RetrainerError as error:
+            problem = budget.exceeded or error.message
+            measured.append(PartWorth(part.name, part.label, problem=problem))
+            if not isinstance(error, AlgorithmError):
+                ended = problem
+        ended = ended or budget.exceeded
+    return measured, ended
+
+
 class Contributions(NamedTuple):
     """What each of n posts contributes to a metric.
 
@@ -99,7 +158,6 @@ def contributions(model_type: ModelTypeName, forecasts: Any, targets: Any) -> di
     """Return, by metric, what each forecast contributes to it: to the score, and to lift or the negative CRPS.
 
     Args:
-        model_type: the model type.
         forecasts: n that can be scored.
         targets: their actual values.
     """

@@ -62,7 +62,7 @@ def _check_lookahead(
     again = model.likelihood(known, origin[np.zeros(len(rows), dtype=np.int64)], [texts[row] for row in rows])
     if again is None or not np.allclose(again.nats, likelihoods.nats[rows], rtol=TOLERANCE, atol=TOLERANCE):
         raise AlgorithmError(
-            f"the plugin '{model.algorithm.name}': its hook likelihood returned other values from {origin.time[0]} UTC "
-            "when later posts were removed",
+            f"the plugin '{model.algorithm.name}': its hook likelihood returned different values from "
+            f"{origin.time[0]} UTC when later posts were removed",
             hint="It must use no later post, and be deterministic. See retrainer.algorithms.testing",
         )

@@ -29,7 +29,15 @@ import numpy as np
 import pandas as pd
 
 from retrainer.algorithms.hookspecs import ContextPart
-from retrainer.evaluation.explanation import Explanation, PartWorth, contributions, measure_worth, metrics_of
+from retrainer.evaluation.explanation import (
+    Explanation,
+    PartWorth,
+    contributions,
+    full_forecasts,
+    measure_parts,
+    measure_worth,
+    metrics_of,
+)
 from retrainer.model_types import get_model_type
 from retrainer.model_types.base import Origins, utc_times
 from retrainer.model_types.timing import TimingForecasts
@@ -59,35 +67,41 @@ INPUTS = (*_CLOCK, *_WAITS)
 
 
 def permute_inputs(
-    model: TrainedModel, posts: pd.DataFrame, window: Window, budget: Budget | None = None, *, seed: int = SEED
+    model: TrainedModel, posts: pd.DataFrame, window: Window, budget: Budget, *, seed: int = SEED
 ) -> Explanation:
-    """Measure the permutation importance of each input of a timing model.
+    """Measure the permutation importance of each input of a timing model, as far as the budget suffices.
 
     Args:
-        model: the model.
         posts: all posts in order.
         window: what to forecast, each from right after the post before it.
-        budget: of paid calls; None for one of its own.
+        budget: of paid calls.
         seed: of the permutations.
 
     Raises:
-        AlgorithmError: a forecast failed.
+        CostLimitReached: the budget does not suffice for the forecasts with all inputs.
+        AlgorithmError: these failed.
     """
     origins = window.origins_for(model.model_type, posts)
     targets = get_model_type(model.model_type).targets(posts, origins, window.rows)
     count = len(origins)
     log.info("Forecasting %d posts with all inputs", count)
-    forecasts = model.predict(posts.iloc[: int(origins.position.max()) + 1], origins, budget)
+    forecasts = full_forecasts(model, posts.iloc[: int(origins.position.max()) + 1], origins, budget)
     full = contributions(model.model_type, forecasts, targets)
     known = [_Known(posts, int(position)) for position in origins.position]
     random = np.random.default_rng(seed)
-    parts = []
-    for part in INPUTS:
+
+    def measure(part: ContextPart) -> PartWorth:
         log.info("Permuting %s", part.label)
         rows = zip(known, random.permutation(count).tolist(), strict=True)
-        permuted = [model.predict(*one.permuted(part, known[donor]), budget) for one, donor in rows]
+        permuted = []
+        for one, donor in rows:
+            permuted.append(model.predict(*one.permuted(part, known[donor]), budget))
+            if budget.exceeded:  # which the plugin may have caught, and this is not what it would forecast
+                return PartWorth(part.name, part.label, problem=budget.exceeded)
         changed = contributions(model.model_type, _joined(permuted), targets)
-        parts.append(PartWorth(part.name, part.label, count, measure_worth(full, changed)))
+        return PartWorth(part.name, part.label, count, measure_worth(full, changed))
+
+    parts, ended = measure_parts(INPUTS, measure, budget)
     return Explanation(
         method="permuted",
         window=window.document(),
@@ -95,6 +109,7 @@ def permute_inputs(
         metrics=metrics_of(full),
         parts=parts,
         seed=seed,
+        problem=ended,
     )
 
 

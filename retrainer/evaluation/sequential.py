@@ -103,7 +103,9 @@ def crps_stakes(quantiles: Floats, other_quantiles: Floats, wait: Floats) -> Sta
         _crps_stakes(quantiles[start : start + _ROWS], other_quantiles[start : start + _ROWS], wait[start:][:_ROWS])
         for start in range(0, len(wait), _ROWS)
     ]
-    return Stakes(*(np.concatenate(column) for column in zip(*blocks, strict=True))) if blocks else _no_stakes()
+    if not blocks:
+        return Stakes(*np.zeros((5, 0)))
+    return Stakes(*(np.concatenate(column) for column in zip(*blocks, strict=True)))
 
 
 def score_stakes(score: Floats, other_score: Floats) -> Stakes:
@@ -239,13 +241,6 @@ class ConfidenceSequence:
         return Interval(low, high, estimate if high is None else min(estimate, high))
 
 
-def confidence_interval(stakes: Stakes, threshold: float = INTERVAL_THRESHOLD) -> Interval:
-    """Return the interval of b's advantage after all posts, which are in their order of time."""
-    sequence = ConfidenceSequence()
-    sequence.update(stakes)
-    return sequence.interval(threshold)
-
-
 def select_by_e_bh(e_values: Mapping[Key, float], total: int, alpha: float) -> set[Key]:
     """Return the keys whose claims can all be made with a false discovery rate of at most alpha.
 
@@ -361,7 +356,3 @@ def _crps_at(quantiles: Floats, outcomes: Floats, is_quantile: NDArray[np.bool_]
     weighted = outcomes * LEVELS.sum() - (quantiles * LEVELS).sum(axis=1, keepdims=True)
     losses: Floats = 2 / len(LEVELS) * (weighted + sum_above - (len(LEVELS) - below) * outcomes)
     return losses
-
-
-def _no_stakes() -> Stakes:
-    return Stakes(*np.zeros((5, 0)))

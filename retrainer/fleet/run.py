@@ -287,7 +287,7 @@ class _Fleet:
                 own.production_links.update()  # the worker may not have come to it
                 return _ended(unit, last)
         except RetrainerError as problem:
-            log.debug("Cannot look after a lost run: %s", problem)
+            log.debug("Cannot close a lost run: %s", problem)
         error = UnitError(WORKER_LOST, f"the run was interrupted: {lost.reason}", "", RetrainerError.exit_code)
         return Outcome(unit.stream, unit.model_type, "failed", error=error)
 
@@ -297,7 +297,7 @@ class _Fleet:
             registry = self._project.for_stream(unit.stream).registry
             last = registry.get_last_completed_run(unit.model_type, self._as_of)
         except RetrainerError as problem:
-            log.debug("Cannot look after a lost run: %s", problem)
+            log.debug("Cannot look up the last run: %s", problem)
             return None
         return None if last is None or last.run_id == unit.last_run_id else _ended(unit, last)
 
@@ -338,7 +338,7 @@ class _Fleet:
                 raise KeyboardInterrupt
             self._interrupted = True
             with suppress(RuntimeError):  # the signal came while a line was being written
-                log.warning("Stopping; runs in progress may end. Press Ctrl-C again to close them as failed")
+                log.warning("Stopping; runs in progress may finish. Press Ctrl-C again to close them as failed")
 
         before = {name: signal.getsignal(name) for name in _STOP_SIGNALS}
         for name, handler in before.items():

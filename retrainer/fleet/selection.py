@@ -70,7 +70,8 @@ def select_units(
             is_enabled = settings.retraining.is_enabled(model_type)
             if is_enabled and (not if_due or due[key].is_due):
                 run = last.get(key)
-                units.append(Unit(stream, model_type, run.run_id if run is not None else None))
+                known = () if run is None else (run.run_id, run.started_at)
+                units.append(Unit(stream, model_type, *known))
                 continue
             not_due += is_enabled
             if key in live and (settings.live.rollback or key in tested):
@@ -90,7 +91,8 @@ def require_max_cost(
     production = project.registry.across(None).production_algorithms()
     names: dict[tuple[str, ModelTypeName], Unit] = {}
     for unit in units:
-        configured = algorithm or project.settings.for_stream(unit.stream).model(unit.model_type).algorithm
+        settings = project.settings.for_stream(unit.stream)
+        configured = settings.model(unit.model_type).algorithm if algorithm is None else algorithm
         for name in (configured, production.get(ModelKey(unit.stream, unit.model_type))):
             if name is not None:
                 names.setdefault((name, unit.model_type), unit)

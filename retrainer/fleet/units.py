@@ -23,6 +23,7 @@ class Unit(NamedTuple):
     Attributes:
         last_run_id: the last completed run of the model when the unit was selected; if there is a later one by the
             time a worker starts the unit, another process made it, and the unit is skipped.
+        last_run_at: the time that this run counts from.
         is_retry: whether its worker was lost before. The run of that worker may still count as in progress for a
             while, if it was on another machine.
         started_at: the time by the clock of the fleet; None for that of the worker.
@@ -32,6 +33,7 @@ class Unit(NamedTuple):
     stream: str
     model_type: ModelTypeName
     last_run_id: str | None = None
+    last_run_at: datetime | None = None
     is_retry: bool = False
     started_at: datetime | None = None
     only_reviews: bool = False

@@ -85,7 +85,6 @@ def open_project(config_file: Path, settings: str | None = None) -> Project:
 
 
 def close_project() -> None:
-    """Close the project that is open."""
     _load_algorithm.cache_clear()
     while _opened:
         _opened.popitem()[1].close()
@@ -103,7 +102,7 @@ def _make_run(spec: WorkerSpec, unit: Unit, project: Project) -> Outcome:
     review(project, runtime, unit.model_type, now, roll_back=False)  # the fleet decides on all together
     if unit.only_reviews:
         return Outcome(*unit[:2], "reviewed")
-    stale = None if spec.as_of else find_stale_posts(project, [unit.model_type], now)
+    stale = None if spec.as_of else find_stale_posts(project, [unit.model_type], now, unit.last_run_at)
     outcome = _completed(unit, _retrain(spec, unit, project, runtime, now))
     if stale is not None and report_stale_posts(project, runtime, stale):
         return replace(outcome, stale=stale.reason)
@@ -143,7 +142,14 @@ def _start_run(spec: WorkerSpec, unit: Unit, project: Project, algorithm: str, n
     deadline = time.monotonic() + (DEAD_SECONDS if unit.is_retry else 0)
     while True:
         try:
-            return registry.start_run(unit.model_type, algorithm, now, spec.as_of, last_run_id=unit.last_run_id)
+            return registry.start_run(
+                unit.model_type,
+                algorithm,
+                now,
+                spec.as_of,
+                last_run_id=unit.last_run_id,
+                durable=False,  # nobody knows of the run yet, and a unit is tried again
+            )
         except RunInProgress:
             running = registry.list_runs(unit.model_type, 1, RunFilter(status="running"))
             if not running or time.monotonic() >= deadline:

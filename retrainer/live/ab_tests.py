@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from retrainer.algorithms.events import Event
-from retrainer.errors import ABTestError, DatabaseError, NothingInProduction, RetrainerError, UsageError
+from retrainer.errors import ABTestError, DamagedValue, DatabaseError, NothingInProduction, RetrainerError, UsageError
 from retrainer.evaluation.sequential import ConfidenceSequence, Interval
 from retrainer.live.scores import Totals, stakes_of
 from retrainer.live.update import update_live
@@ -103,7 +103,6 @@ def start_test(
 
     Args:
         challenger_id: the id of the challenger.
-        reason: why.
         share: the percentage of subjects that the challenger answers, 0 to 100.
         max_posts: after how many posts the test ends, if neither is shown to be better.
         level: the probability of a wrong decision, of both kinds together.
@@ -270,7 +269,18 @@ def stop_test(
 
 
 def measure_test(project: Project, test: ABTest, now: datetime) -> ABTestState:
-    """Return what a test has found by the scores that are recorded for posts up to a time."""
+    """Return what a test has found by the scores that are recorded for posts up to a time.
+
+    Raises:
+        DamagedValue: the database holds a level that is no probability.
+    """
+    if not 0 < test.level < 1:
+        hint = "Correct the row, or restore a backup"
+        raise DamagedValue(
+            f"the database holds the level '{test.level:g}' of the A/B test '{test.test_id}', which is not between 0 "
+            "and 1",
+            hint=hint,
+        )
     totals, sequence = Totals(), ConfidenceSequence()
     threshold = 2 / test.level
     if test.comparison_id is not None:

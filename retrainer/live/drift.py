@@ -103,9 +103,7 @@ def measure_drift(
     is_known = (times < last) | ((times == last) & (posts["post_id"].to_numpy() <= through_post_id))
     training = int(is_known.sum())
     if training == 0:  # they were deleted
-        return [
-            _too_few(kind, 0, 0, "none of the posts that the model was trained on is there") for kind in DRIFT_KINDS
-        ]
+        return [_too_few(kind, 0, 0, "none of the posts that the model was trained on is left") for kind in DRIFT_KINDS]
     lengths = posts["length"].to_numpy(np.float64)
     changes = measure_changes(times, lengths, training, np.datetime64(now.replace(tzinfo=None), "D"))
     return [_describe(kind, changes) for kind in DRIFT_KINDS]

@@ -1,8 +1,8 @@
 """Rollback by evidence over many streams: their comparisons are decided on together, at a false-rollback rate.
 
 Looked at one by one, a hundred good models would be rolled back wrongly now and then. The e-BH procedure bounds the
-share of wrong rollbacks instead. It knows a fixed set of comparisons for a calendar year; what was rolled back stays in
-it with the e-value that it was rolled back for.
+share of wrong rollbacks instead, among the comparisons of a calendar year; what was rolled back stays among them with
+the e-value that it was rolled back for. The comparison of a version that a promotion replaced leaves them.
 """
 
 from __future__ import annotations
@@ -108,10 +108,10 @@ def _measure(project: Project, comparison: LiveComparison, now: datetime) -> flo
 
 
 def _list_decided(project: Project, now: datetime) -> dict[int | str, float]:
-    """Return the e-values of the rollbacks by evidence of this calendar year, in all streams."""
+    """Return the e-values of the rollbacks by evidence of this calendar year up to now, in all streams."""
     entries = project.registry.across(None).list_ledger_entries(actions=("rollback",))
     return {
         f"rollback {entry.entry_id}": float(entry.evidence["e_value"])
         for entry in entries
-        if entry.automatic and entry.at.year == now.year and "e_value" in entry.evidence
+        if entry.automatic and entry.at.year == now.year and entry.at <= now and "e_value" in entry.evidence
     }

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from retrainer.algorithms.model import TrainedModel
-from retrainer.evaluation.sequential import Stakes, crps_stakes, score_stakes
+from retrainer.evaluation.sequential import crps_stakes, score_stakes
 from retrainer.live.paid_forecasts import PaidSide, served_forecasts, shadow_forecasts
 from retrainer.live.posts import Context, first_row_after, place_of, post_key
 from retrainer.model_types import get_model_type
@@ -28,10 +28,9 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
-    from retrainer.algorithms.manager import LoadedAlgorithm
+    from retrainer.algorithms.loaded_algorithm import LoadedAlgorithm
     from retrainer.live.posts import Batch, PostKey
     from retrainer.model_types.base import ModelType
-    from retrainer.model_types.timing import TimingForecasts
     from retrainer.project import Project
     from retrainer.registry.budgets import TestSide
     from retrainer.registry.live_tables import ABTest, LiveComparison
@@ -162,15 +161,12 @@ class NaiveSide:
     """The naive forecast, fitted to the posts up to the start of a comparison.
 
     Attributes:
-        fit: fits it if it was not kept.
-        kept: the fit, as it was kept with the comparison.
+        load: returns the fit that is kept with the comparison; if none is, fits it.
     """
 
-    project: Project
     comparison: LiveComparison
     algorithm: LoadedAlgorithm
-    fit: Callable[[], bytes]
-    kept: bytes | None = None
+    load: Callable[[], bytes]
 
     def context(self, after: PostKey) -> Context:  # noqa: ARG002
         """Return the posts that the algorithm says."""
@@ -179,9 +175,12 @@ class NaiveSide:
     @cached_property
     def model(self) -> TrainedModel:
         """The fit, loaded."""
-        kept = self.kept or self.fit()
         model_type = self.comparison.model_type_name
-        return TrainedModel(self.algorithm, self.algorithm.options({}, model_type), json.loads(kept), model_type)
+        return TrainedModel(self.algorithm, self.algorithm.options({}, model_type), json.loads(self.load()), model_type)
+
+    def forget(self) -> None:
+        """Load the fit again: posts have changed."""
+        self.__dict__.pop("model", None)
 
     def predict(self, posts: pd.DataFrame, origins: Origins) -> Any:
         """Compute the forecasts."""
@@ -328,7 +327,7 @@ def _score(
     other, _ = model_type.select(others, targets, keep)
     figures, other_figures = model_type.figures(own, actual), model_type.figures(other, actual)
     if model_type.name == "timing":
-        stakes = _timing_stakes(own, other, actual.wait_hours)
+        stakes = crps_stakes(own.quantiles, other.quantiles, actual.wait_hours)
     else:
         scores = (model_type.overall_score(figures), model_type.overall_score(other_figures))
         stakes = score_stakes(*scores)
@@ -339,7 +338,3 @@ def _score(
         *(values.tolist() for values in (figures, other_figures, *stakes)),
     )
     return [PostScore(*row) for row in zip(*columns, strict=True)]
-
-
-def _timing_stakes(own: TimingForecasts, other: TimingForecasts, wait: NDArray[np.float64]) -> Stakes:
-    return crps_stakes(own.quantiles, other.quantiles, wait)

@@ -92,7 +92,6 @@ def shadow_forecasts(
 
     Args:
         project: the project, seen from the stream.
-        runtime: what the calls take from outside.
         sides: one or both sides.
         posts: posts with a text, in order; all that the fits may use.
         rows: (n,) the posts to forecast, in order, all with a post before.

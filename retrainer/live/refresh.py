@@ -68,11 +68,9 @@ def refresh_streams(
         The summaries, and the models that failed.
     """
     registry = project.registry.across(streams)
-    found = summarize_live(registry, model_type)
-    if len(found) > MAX_MODELS:
-        return found, []
+    found = [one.model_key for one in registry.list_production() if model_type in {None, one.model_type}]
     failed = []
-    for key in found:
+    for key in found if len(found) <= MAX_MODELS else ():
         try:
             refresh_live(project.for_stream(key.stream), runtime, key.model_type, now)
         except RetrainerError as error:

@@ -149,7 +149,6 @@ class LiveReport:
 
     @property
     def num_posts(self) -> int:
-        """The number of live posts."""
         naive = self.against("naive")
         return naive.num_posts if naive is not None else 0
 

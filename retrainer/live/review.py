@@ -20,7 +20,12 @@ log = logging.getLogger(__name__)
 
 
 def review(
-    project: Project, runtime: Runtime, model_type: ModelTypeName, now: datetime, *, roll_back: bool = True
+    project: Project,
+    runtime: Runtime,
+    model_type: ModelTypeName,
+    now: datetime,
+    *,
+    roll_back: bool = True,
 ) -> Review | None:
     """Score the new live posts, decide the running A/B test, and roll back by evidence.
 
@@ -33,7 +38,7 @@ def review(
         What was decided; None without a production version, without `roll_back`, or if something went wrong.
     """
     try:
-        production, test = project.registry.get_production_and_test(model_type)
+        production = project.registry.find_in_production(model_type)
         if production is None:
             return None
         from retrainer.live.ab_tests import decide_test  # noqa: PLC0415  slow to import, and needed only now
@@ -42,8 +47,8 @@ def review(
 
         minutes = project.settings.retraining.max_run_minutes
         with time_limit(minutes, lambda _: None, 0.0):  # what is left waits for the next time
-            comparisons = update_live(project, runtime, model_type, now, production=production, test=test)
-            if test is not None:
+            comparisons = update_live(project, runtime, model_type, now, production=production)
+            if production.test is not None:
                 decide_test(project, runtime, model_type, now)
             if not roll_back:
                 return None

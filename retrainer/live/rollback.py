@@ -201,7 +201,7 @@ def _find_problem(project: Project, runtime: Runtime, previous: ModelVersion, no
         require_working_fit(project, runtime, previous, now)
     except (AlgorithmError, ArtifactError, ConfigError, MissingCredentials, PromotionRefused, UsageError) as error:
         return _Problem("previous_unusable", f"'{previous.version_id}' cannot be restored: {error.message}")
-    comparison = update_comparison(project, runtime, previous, "naive", now)
+    comparison = update_comparison(project, runtime, previous, now)
     e_value = load_evidence(comparison).worse if comparison is not None else 0.0
     if e_value < VERDICT_THRESHOLD:
         return None

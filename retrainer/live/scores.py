@@ -8,7 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from retrainer.errors import DamagedValue
 from retrainer.evaluation.sequential import EProcess, Stakes
+from retrainer.model_types import get_model_type
+from retrainer.streams import stream_argument
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -40,16 +43,9 @@ class Scores:
     stakes: Stakes
 
 
-def read_scores(
-    registry: Registry, comparison_id: int, since: datetime | None = None, until: datetime | None = None
-) -> Iterator[Scores]:
-    """Yield the scores of the posts in a period, in order, some thousands at a time.
-
-    Args:
-        since: the first time, UTC; None for all.
-        until: the last time, UTC; None for all.
-    """
-    for rows in registry.stream_live_scores(comparison_id, since=since, until=until):
+def read_scores(registry: Registry, comparison_id: int, until: datetime | None = None) -> Iterator[Scores]:
+    """Yield the scores of the posts up to a time, in order, some thousands at a time; None for all."""
+    for rows in registry.stream_live_scores(comparison_id, until=until):
         yield Scores(
             [row.post_id for row in rows],
             np.array([row.created_at.replace(tzinfo=None) for row in rows], dtype="datetime64[us]"),
@@ -59,9 +55,38 @@ def read_scores(
         )
 
 
+def read_sums(comparison: LiveComparison) -> NDArray[np.float64]:
+    """Return the sums of the figures of the live fit and of the other side, shape (2, figures); (2, 0) without posts.
+
+    Raises:
+        DamagedValue: they are unreadable, or contradict the number of posts.
+    """
+    try:
+        sums = np.array([comparison.sums, comparison.other_sums], dtype=float)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise _damaged(comparison, str(error)) from error
+    size = len(get_model_type(comparison.model_type_name).figure_names) if comparison.num_scored > 0 else 0
+    if sums.shape != (2, size) or not np.isfinite(sums).all():
+        raise _damaged(comparison, "they contradict each other")
+    return sums
+
+
+def _damaged(comparison: LiveComparison, problem: str) -> DamagedValue:
+    command = f"retrainer live {comparison.model_type}{stream_argument(comparison.stream)}"
+    again = f"Run `{command}` to add the scores up again"
+    return DamagedValue(
+        f"the sums of the live scores of '{comparison.fit}' are damaged: {problem}",
+        hint=again if comparison.is_current else "Correct the row, or restore a backup",
+    )
+
+
 def load_evidence(comparison: LiveComparison) -> EProcess:
-    """Return the e-process of a comparison: `worse` is the evidence that the live fit is worse than the other side."""
-    return EProcess.from_bytes(comparison.state)
+    """Return the e-process of a comparison: `worse` is the evidence that the live fit is worse than the other side.
+
+    Raises:
+        DamagedValue: see `Totals.of`.
+    """
+    return Totals.of(comparison).evidence
 
 
 def stakes_of(scores: Sequence[PostScore]) -> Stakes:
@@ -89,8 +114,19 @@ class Totals:
 
     @classmethod
     def of(cls, comparison: LiveComparison) -> Totals:
-        """Return the totals that are kept with a comparison, without the last post."""
-        return cls(load_evidence(comparison), comparison.num_scored, list(comparison.sums), list(comparison.other_sums))
+        """Return the totals that are kept with a comparison, without the last post.
+
+        Raises:
+            DamagedValue: they are unreadable or contradict each other; `update_live` adds the scores up again.
+        """
+        sums, other_sums = read_sums(comparison).tolist()
+        try:
+            evidence = EProcess.from_bytes(comparison.state)
+        except (TypeError, ValueError) as error:
+            raise _damaged(comparison, str(error)) from error
+        if evidence.count != comparison.num_scored:
+            raise _damaged(comparison, "they contradict each other")
+        return cls(evidence, comparison.num_scored, sums, other_sums)
 
     @classmethod
     def read(

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Literal, NamedTuple, cast
 
 import numpy as np
 
-from retrainer.evaluation.sequential import ROLLBACK_THRESHOLD, VERDICT_THRESHOLD, EProcess
+from retrainer.evaluation.sequential import ROLLBACK_THRESHOLD, VERDICT_THRESHOLD
+from retrainer.live.scores import Totals, read_sums
 from retrainer.model_types import get_model_type
 from retrainer.model_types.base import skill_score
 from retrainer.registry.live_tables import COMPARED_WITH
@@ -85,18 +86,22 @@ class ComparisonReport:
 
     @classmethod
     def from_row(cls, row: LiveComparison) -> ComparisonReport:
-        """Return the comparison by what is kept with it."""
-        process = EProcess.from_bytes(row.state) if row.state else EProcess()
-        model_type, count = row.model_type_name, row.num_scored
+        """Return the comparison by what is kept with it.
+
+        Raises:
+            DamagedValue: that is damaged.
+        """
+        totals = Totals.of(row)
+        model_type, count = row.model_type_name, totals.num_scored
         return cls(
             against=cast("Against", row.against),
             other_version_id=row.other_version_id,
             other_fit=row.other_fit,
             since=row.starts_after,
-            live=Score.from_sums(model_type, count, row.sums) if count else None,
-            other=Score.from_sums(model_type, count, row.other_sums) if count else None,
-            e_worse=process.worse,
-            e_better=process.better,
+            live=Score.from_sums(model_type, count, totals.sums) if count else None,
+            other=Score.from_sums(model_type, count, totals.other_sums) if count else None,
+            e_worse=totals.evidence.worse,
+            e_better=totals.evidence.better,
         )
 
     @property
@@ -143,7 +148,6 @@ class LiveSummary:
 
     @property
     def num_posts(self) -> int:
-        """The number of live posts."""
         naive = self.against("naive")
         return naive.num_posts if naive is not None else 0
 
@@ -189,7 +193,7 @@ def score_versions(rows: Iterable[LiveComparison]) -> dict[str, Score]:
     types = {}
     for row in rows:
         count, sums = found.get(row.version_id, (0, 0.0))
-        found[row.version_id] = (count + row.num_scored, sums + np.asarray(row.sums, dtype=float))
+        found[row.version_id] = (count + row.num_scored, sums + read_sums(row)[0])
         types[row.version_id] = row.model_type_name
     return {version_id: Score.from_sums(types[version_id], *sums) for version_id, sums in found.items()}
 

@@ -12,13 +12,13 @@ import logging
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import cache, cached_property
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
-from retrainer.errors import AlgorithmError, DatabaseError, PostsError, RetrainerError
+from retrainer.errors import AlgorithmError, DamagedValue, DatabaseError, PostsError, RetrainerError
 from retrainer.evaluation.sequential import EProcess
 from retrainer.live.forecasting import FitSide, MadeSide, NaiveSide, PaidSides, ServedSide, context_of, score_batch
 from retrainer.live.posts import LivePosts, first_row_after, place_of
-from retrainer.live.scores import Totals, load_evidence
+from retrainer.live.scores import Totals
 from retrainer.pipeline.loading import NAIVE_ALGORITHM, is_paid, train_naive_model
 from retrainer.registry.budgets import TEST_SIDES
 from retrainer.registry.forecast_states import keep_forecast_states
@@ -36,8 +36,9 @@ if TYPE_CHECKING:
     from retrainer.registry.budgets import TestSide
     from retrainer.registry.live import PostScore
     from retrainer.registry.live_tables import ABTest, ForecastState
+    from retrainer.registry.promotions import InProduction
     from retrainer.registry.registry import Registry
-    from retrainer.registry.tables import ModelVersion
+    from retrainer.registry.tables import LedgerEntry, ModelVersion
     from retrainer.runtime import Runtime
 
 log = logging.getLogger(__name__)
@@ -53,8 +54,7 @@ def update_live(
     *,
     calls: bool = True,
     warn: bool = False,
-    production: ModelVersion | None = None,
-    test: ABTest | None = None,
+    production: InProduction | None = None,
 ) -> list[LiveComparison]:
     """Score the new live posts up to a time with the fit in production, and return its comparisons as of that time.
 
@@ -65,7 +65,7 @@ def update_live(
         now: the time, UTC; posts later than it are left alone.
         calls: whether the missing forecasts of the paid sides of an A/B test are to be made.
         warn: whether to warn about what cannot be scored. It may last: cron would mail a warning of each `train`.
-        production, test: the version in production and the running A/B test, if both were looked up just now.
+        production: what is in production, if it was looked up just now.
 
     Returns:
         The comparisons, `naive` first; none without a production version. If `now` is before their `through`, they are
@@ -74,41 +74,39 @@ def update_live(
     Raises:
         DatabaseError, PostsError: the database or the posts cannot be read.
     """
+    production = production or project.registry.find_in_production(model_type)
     if production is None:
-        production, test = project.registry.get_production_and_test(model_type)
-        if production is None:
-            return []
+        return []
+    version, test, undoable = production
     update = _Update.begin(project, runtime, model_type, now, calls=calls)
     found: list[tuple[Against, ModelVersion | None, ABTest | None]] = [("naive", None, None)]
-    previous = _find_previous(project, model_type)
-    if previous is not None and previous.fit != production.fit:
+    previous = None if undoable is None else _find_previous(project, undoable)
+    if previous is not None and previous.fit != version.fit:
         found.append(("previous", previous, None))
-    if test is not None and test.version_id == production.version_id:
+    if test is not None and test.version_id == version.version_id:
         found.append(("challenger", project.registry.get_version(test.challenger_id), test))
     comparisons = []
     for against, other, running in found:
         try:
-            comparison = update.compare(production, against, other, running)
+            comparison = update.compare(version, against, other, running)
         except (DatabaseError, PostsError):
             raise
         except RetrainerError as error:
             beside = f"'{other.version_id}'" if other is not None else "the naive forecast"
             level = logging.WARNING if warn else logging.INFO
-            log.log(level, "Cannot score '%s' beside %s on live posts: %s", production.version_id, beside, error)
+            log.log(level, "Cannot score '%s' beside %s on live posts: %s", version.version_id, beside, error)
         else:
             comparisons += [comparison] if comparison is not None else []
     return comparisons
 
 
 def update_comparison(
-    project: Project, runtime: Runtime, version: ModelVersion, against: Literal["naive"], now: datetime
+    project: Project, runtime: Runtime, version: ModelVersion, now: datetime
 ) -> LiveComparison | None:
-    """Score the new live posts up to a time with any fit, and return its comparison as of that time.
+    """Score the new live posts up to a time with any fit, and return its comparison with the naive forecast by then.
 
     Args:
         version: the version, with the fit as its live fit.
-        against: the other side.
-        now: the time, UTC.
 
     Returns:
         The comparison; None if there are too few posts for the naive forecast.
@@ -117,14 +115,11 @@ def update_comparison(
         RetrainerError: the fit cannot be loaded or cannot forecast, or the database or the posts cannot be read.
     """
     update = _Update.begin(project, runtime, version.model_type_name, now, calls=False)
-    return update.compare(version, against, None, None)
+    return update.compare(version, "naive", None, None)
 
 
-def _find_previous(project: Project, model_type: ModelTypeName) -> ModelVersion | None:
-    """Return the version that a rollback would return to, with the fit that was live then."""
-    promotion = project.registry.find_promotion_to_undo(model_type)
-    if promotion is None:
-        return None
+def _find_previous(project: Project, promotion: LedgerEntry) -> ModelVersion | None:
+    """Return the version that a promotion replaced, with the fit that was live then; None if it was pruned."""
     previous = project.registry.get_version_before(promotion)
     if previous.pruned_at is not None:
         log.info("The previous version, '%s', was pruned: live posts are not scored with it", previous.version_id)
@@ -207,13 +202,8 @@ class _Update:
         start = _latest(*starts)
         origin = self.project.settings.retraining.origin(self.model_type)
         other_fit = "naive" if other is None else other.fit
-        for found in registry.list_live_comparisons(self.model_type, version.fit):
-            if (found.against, found.other_fit, found.origin, found.starts_after) == (
-                against,
-                other_fit,
-                origin,
-                start[0],
-            ):
+        for found in registry.list_live_comparisons(self.model_type, version.fit, against):
+            if (found.other_fit, found.origin, found.starts_after) == (other_fit, origin, start[0]):
                 if not found.is_current:
                     registry.use_live_comparison(found)
                 return found
@@ -249,12 +239,20 @@ class _Update:
         posts = self._posts.read_until(start)
         if len(posts) < MIN_POSTS:
             return False
-        if comparison.origin == "clock":
-            span = posts["created_at"].iloc[-1] - posts["created_at"].iloc[0]
-            comparison.spacing_hours = span.total_seconds() / 3600 / (len(posts) - 1)
+        comparison.spacing_hours = self._find_spacing(comparison)
         if comparison.against == "naive":
             comparison.naive_model = self._fit_naive(posts)
         return True
+
+    def _find_spacing(self, comparison: LiveComparison) -> float | None:
+        """Return the hours between clock origins, the mean gap up to the start of a comparison; None without them."""
+        if comparison.origin != "clock":
+            return None
+        posts = self._posts.read_until((comparison.starts_after, comparison.starts_after_post_id))
+        if len(posts) < MIN_POSTS:
+            return comparison.spacing_hours
+        span = posts["created_at"].iloc[-1] - posts["created_at"].iloc[0]
+        return float(span.total_seconds() / 3600 / (len(posts) - 1))
 
     def _fit_naive(self, posts: pd.DataFrame) -> bytes:
         return json.dumps(train_naive_model(self.runtime, self.model_type, posts).model).encode()
@@ -273,7 +271,10 @@ class _Update:
     def _naive(self, comparison: LiveComparison) -> NaiveSide:
         algorithm = self.runtime.algorithms(NAIVE_ALGORITHM, self.model_type)
 
-        def fit() -> bytes:  # it was deleted while the comparison was not current
+        def load() -> bytes:
+            kept = self.project.registry.get_naive_model(comparison.comparison_id)
+            if kept is not None:
+                return kept
             posts = self._posts.read_until((comparison.starts_after, comparison.starts_after_post_id))
             if len(posts) < MIN_POSTS:
                 raise AlgorithmError("too few posts are left for the naive forecast")
@@ -281,20 +282,19 @@ class _Update:
             self.project.registry.keep_naive_model(comparison.comparison_id, model)
             return model
 
-        kept = vars(comparison).get("naive_model")  # not read of one that another process has just made
-        return NaiveSide(self.project, comparison, algorithm, fit, kept)
+        return NaiveSide(comparison, algorithm, load)
 
-    def _forget_posts(self) -> None:
+    def _forget_posts(self, scorer: _Scorer) -> None:
         """Read posts again: they may have been read before a change."""
         self._posts.forget()
-        for side in self._sides.values():
+        for side in (*self._sides.values(), *scorer.sides):
             side.forget()
 
     def _bring_up_to_date(self, comparison: LiveComparison, scorer: _Scorer) -> LiveComparison:
         """Score the posts that a comparison has not seen yet, batch by batch."""
         registry = self.project.registry
         while True:
-            if self._cut_if_changed(comparison) or self._rebuild_evidence_if_unreadable(comparison):
+            if self._cut_if_changed(comparison, scorer) or self._add_up_again_if_damaged(comparison):
                 comparison = registry.get_live_comparison(comparison.comparison_id)
                 continue
             if comparison.through is not None and comparison.through > self.now:
@@ -324,7 +324,7 @@ class _Update:
                 if is_written:
                     keep_forecast_states(session, states, self._sides)
             if not is_written:
-                self._forget_posts()
+                self._forget_posts(scorer)
                 comparison = registry.get_live_comparison(comparison.comparison_id)
                 continue
             for name, value in columns.items():
@@ -332,25 +332,30 @@ class _Update:
             if batch.is_last:
                 return comparison
 
-    def _cut_if_changed(self, comparison: LiveComparison) -> bool:
-        """Delete the scores that a change of the posts may affect; return whether there was one."""
+    def _cut_if_changed(self, comparison: LiveComparison, scorer: _Scorer) -> bool:
+        """Delete the scores that a change of the posts may affect; return whether there was one.
+
+        What was fitted to the posts up to the start is fitted again if they have changed.
+        """
         registry = self.project.registry
         since = comparison.rescore_from or self._find_change_of_foreign_posts(comparison)
         if since is None:
             return False
         totals = Totals.read(registry, comparison, before=since)
         columns = {**totals.columns(), "posts_digest": self._posts.digest(totals.last)}
-        self._forget_posts()
+        self._forget_posts(scorer)
+        if since <= comparison.starts_after:
+            columns |= {"naive_model": None, "spacing_hours": self._find_spacing(comparison)}
         with registry.database.write() as session:
             cut_live_scores(session, comparison, totals.last, columns)  # if another process was faster, it has cut them
         return True
 
-    def _rebuild_evidence_if_unreadable(self, comparison: LiveComparison) -> bool:
-        """Add the scores up again if the state of the e-process is damaged, or of another release."""
+    def _add_up_again_if_damaged(self, comparison: LiveComparison) -> bool:
+        """Add the scores up again if their sums are damaged, or the state of the e-process is of another release."""
         try:
-            load_evidence(comparison)
-        except ValueError as error:
-            log.info("Adding up the live scores of '%s' again: %s", comparison.fit, error)
+            Totals.of(comparison)
+        except DamagedValue as error:
+            log.info("Adding up the live scores of '%s' again: %s", comparison.fit, error.message)
         else:
             return False
         totals = Totals.read(self.project.registry, comparison)
@@ -378,7 +383,7 @@ class _Scorer:
     """
 
     project: Project
-    sides: tuple[Side, Side]
+    sides: tuple[FitSide, FitSide | NaiveSide]
     of_test: PaidSides | None
     training_began_at: datetime
 
@@ -397,6 +402,8 @@ class _Scorer:
         """Score a batch, or as many of its first posts as the paid sides have forecast; None if they have none."""
         if not len(batch.rows):
             return batch, []
+        first: Side
+        second: Side
         first, second = self.sides
         if self.of_test is not None:
             made = self.of_test.predict(batch, now)

@@ -109,7 +109,7 @@ def _split_conformal(scores: Floats, misses: float) -> tuple[float, float]:
     It leaves out k - 1 scores at each end. Where fewer can be left out at one end, because the score there is repeated,
     as many more are at the other: otherwise a stream that often gets a 1 would have intervals that miss too few.
     """
-    rank = int((len(scores) + 1) * misses / 2)
+    rank = int(round((len(scores) + 1) * misses / 2, 9))  # 60 · 0.2 / 2 is 6, whatever the last binary digit says
     if not rank:
         return 0.0, 1.0  # no score is outside
     ordered = np.sort(scores)

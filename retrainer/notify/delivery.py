@@ -77,8 +77,8 @@ def _post_once(client: httpx2.Client, url: httpx2.URL, content: bytes, headers: 
     if status in _REDIRECTS:
         raise NotDelivered(f"it redirects (HTTP {status}), which is not followed. Set the variable to the final URL")
     if status in _TEMPORARY:
-        raise _TemporaryFailure(f"it answered HTTP {status}")
-    raise NotDelivered(f"it answered HTTP {status}")
+        raise _TemporaryFailure(f"it returned HTTP {status}")
+    raise NotDelivered(f"it returned HTTP {status}")
 
 
 def deliver(

@@ -46,6 +46,8 @@ class _Worker:
             arguments = (its_end, function, dict(os.environ), threads)
             process = _PROCESSES.Process(target=_serve, args=arguments, name="worker", daemon=True)
             process.start()
+        except EOFError as error:  # which ends a command like Ctrl-C
+            raise RetrainerError("cannot start a worker process: the process that forks them has ended") from error
         except OSError as error:
             raise RetrainerError(f"cannot start a worker process: {error.strerror or error}") from error
         its_end.close()

@@ -53,7 +53,8 @@ def open_elsewhere(config_file: Path, content: str, environ: Mapping[str, str]) 
     Raises:
         ConfigError: the settings are wrong here, or the database is a file of another machine.
     """
-    own_file = _own_settings_file(config_file, environ)
+    own = Path(environ.get(CONFIG_VARIABLE) or config_file)
+    own_file = own.resolve() if own.is_file() else None
     settings, _ = parse_settings(content.encode(), config_file, environ, written=False)
     if own_file is not None:
         settings = _with_passwords(settings, load_settings(own_file, environ))
@@ -66,11 +67,6 @@ def open_elsewhere(config_file: Path, content: str, environ: Mapping[str, str]) 
             )
         folder = _cache_folder(settings.database.url, environ)
     return Project(folder, own_file or config_file, settings.for_stream(DEFAULT_STREAM))
-
-
-def _own_settings_file(config_file: Path, environ: Mapping[str, str]) -> Path | None:
-    own = Path(environ.get(CONFIG_VARIABLE) or config_file)
-    return own.resolve() if own.is_file() else None
 
 
 def _with_passwords(settings: Settings, own: Settings) -> Settings:

@@ -12,6 +12,7 @@ from retrainer.evaluation.windows import held_out_window
 from retrainer.model_types import get_model_type
 from retrainer.pipeline.loading import load_version, train_naive_model
 from retrainer.pipeline.split import load_posts
+from retrainer.posts.validation import number
 from retrainer.registry.tables import ModelEvaluation
 
 if TYPE_CHECKING:
@@ -89,7 +90,11 @@ def find_moved_posts(project: Project, version: ModelVersion) -> set[str]:
     """Return the ids of the posts that a version was trained on, and that were then moved past its training data."""
     moved = project.posts.find_moved(version.training_began_at, trained_through(version))
     if moved:
-        log.info("Left out %d posts that moved in time after '%s' was trained on them", len(moved), version.version_id)
+        log.info(
+            "Left out %s that moved in time after '%s' was trained on them",
+            number(len(moved), "post"),
+            version.version_id,
+        )
     return moved
 
 

@@ -51,9 +51,6 @@ def explain_version(
 
     Args:
         project: seen from the stream of the version.
-        runtime: the runtime.
-        version: the version.
-        now: the time.
         max_cost: what paid forecasts may cost, in US dollars; required if there are any.
         max_posts: the number of posts, evenly spaced; None for 100 of timing and 20 of content.
 

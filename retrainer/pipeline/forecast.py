@@ -5,30 +5,23 @@ from __future__ import annotations
 import logging
 from dataclasses import asdict, dataclass, replace
 from datetime import timedelta
-from functools import cached_property
-from typing import TYPE_CHECKING, Literal, NamedTuple
-
-import numpy as np
-import pandas as pd
+from typing import TYPE_CHECKING, NamedTuple
 
 from retrainer.errors import (
     AlgorithmError,
     ArtifactError,
     DatabaseError,
-    InsufficientData,
     MissingCredentials,
     NothingInProduction,
     UnknownName,
     UsageError,
 )
-from retrainer.model_types.base import Origins
 from retrainer.model_types.expected_score import MAX_POSTS, ExpectedScore, expect_score
 from retrainer.model_types.timing import HORIZONS_HOURS, INTERVAL_LEVEL, TimingForecasts
 from retrainer.pipeline.loading import find_state, is_paid, load_live_fit, train_naive_model
+from retrainer.pipeline.moment import Moment
 from retrainer.pipeline.score_history import load_score_history
 from retrainer.pipeline.simulation import Simulation, check_next_posts, resolve_horizon, simulate
-from retrainer.pipeline.split import load_posts
-from retrainer.posts.freshness import MAX_GAPS, measure_freshness
 from retrainer.registry.ab_tests import assign
 from retrainer.registry.budgets import SharedBudget
 from retrainer.registry.live_tables import LiveForecast
@@ -41,13 +34,12 @@ if TYPE_CHECKING:
     from retrainer.algorithms.budget import Budget
     from retrainer.model_types import ModelTypeName
     from retrainer.model_types.content import ContentForecast
+    from retrainer.pipeline.moment import At
     from retrainer.project import Project
     from retrainer.registry.budgets import TestSide
-    from retrainer.registry.live_tables import ABTest, ForecastState
+    from retrainer.registry.live_tables import ABTest
     from retrainer.registry.tables import ModelVersion
     from retrainer.runtime import Runtime
-
-    At = datetime | Literal["last"] | None
 
 log = logging.getLogger(__name__)
 
@@ -221,107 +213,6 @@ def _of_challenger(
     return _next_content(project, runtime, version, now, at)
 
 
-@dataclass(frozen=True)
-class _Moment:
-    """The moment asked about, and what is known then.
-
-    Attributes:
-        now: the present, UTC.
-        at: the moment, UTC.
-        posts: the posts up to it or, with a state, the last ones.
-        last_post_at: the time of the last post up to now, UTC.
-        state: what stands for the posts up to the first one of `recent`; None for none.
-    """
-
-    now: datetime
-    at: datetime
-    posts: pd.DataFrame
-    last_post_at: datetime
-    state: ForecastState | None = None
-
-    @classmethod
-    def find(
-        cls, project: Project, model_type: ModelTypeName, now: datetime, at: At, state: ForecastState | None = None
-    ) -> _Moment:
-        """Load the posts up to a moment; see `predict_next`.
-
-        Args:
-            state: what stands for the posts up to one, for a model type that can use all posts.
-        """
-        if state is not None and (at is None or at == "last"):
-            posts = project.posts.load_before((now, None), MAX_GAPS + 1, with_content=False)
-            if _row_of(state, posts) is not None:
-                last = posts["created_at"].iloc[-1].to_pydatetime()
-                return cls(now, last if at == "last" else now, posts, last, state)
-        posts = load_posts(project, model_type, now)
-        if posts.empty:
-            raise InsufficientData(
-                f"no posts to forecast from: {project.posts.location} is empty", hint="Import posts first"
-            )
-        first, last = (posts["created_at"].iloc[row].to_pydatetime() for row in (0, -1))
-        moment = last if at == "last" else at or now
-        if moment < first:
-            raise UsageError(
-                f"at: '{format_time(moment)}' is before the first post, '{format_time(first)}'",
-                hint="Choose a later time",
-            )
-        count = int(posts["created_at"].searchsorted(pd.Timestamp(moment), side="right"))
-        return cls(now, moment, posts.iloc[:count], last)
-
-    @cached_property
-    def recent(self) -> pd.DataFrame:
-        """The posts from the last one that the state knows on, or all."""
-        if self.state is None:
-            return self.posts
-        return self.posts.iloc[_row_of(self.state, self.posts) :].reset_index(drop=True)
-
-    @property
-    def state_data(self) -> bytes | None:
-        """The state as `predict` takes it."""
-        return None if self.state is None else self.state.data
-
-    @property
-    def origin_at(self) -> datetime:
-        """The time of the last post up to the moment, UTC."""
-        time: datetime = self.posts["created_at"].iloc[-1].to_pydatetime()
-        return time
-
-    @cached_property
-    def is_stale(self) -> bool:
-        """Whether no post came for unusually long before the moment."""
-        freshness = measure_freshness(self.posts["created_at"], self.at)
-        return freshness is not None and freshness.is_stale
-
-    def origins(self, *times: datetime, target_time: datetime | None = None) -> Origins:
-        """Return the origins at these times, which know the same posts."""
-        target = None if target_time is None else np.array([_utc(target_time)])
-        return Origins(np.array([*map(_utc, times)]), np.full(len(times), len(self.recent) - 1), target)
-
-    def warn_if_trained_later(self, version: ModelVersion) -> None:
-        """Warn if the version has learned from posts that are later than the moment."""
-        through = version.trained_through if version.refit is None else version.refit.through
-        if through > self.at:
-            log.warning(
-                "%s was trained on posts up to %s, which were not known at %s",
-                version.version_id,
-                format_time(through),
-                format_time(self.at),
-            )
-
-    def next_post(self, version: ModelVersion, next_post_at: datetime) -> NextPost:
-        """Return what is the same in a forecast of either model type."""
-        return NextPost(
-            version.model_type_name,
-            version.version_id,
-            self.now,
-            self.at,
-            self.origin_at,
-            self.last_post_at,
-            self.is_stale,
-            next_post_at,
-        )
-
-
 def _next_timing(
     project: Project,
     runtime: Runtime,
@@ -334,7 +225,7 @@ def _next_timing(
     next_posts: int | None,
 ) -> NextPost:
     model = load_live_fit(project, runtime, version)
-    moment = _Moment.find(project, "timing", now, at, find_state(project, version, model.algorithm))
+    moment = Moment.find(project, "timing", now, at, find_state(project, version, model.algorithm))
     moment.warn_if_trained_later(version)
     end = resolve_horizon(moment.at, until)
     simulation = None
@@ -359,14 +250,14 @@ def _next_timing(
 
 
 def _timing(
-    moment: _Moment, version: ModelVersion, forecasts: TimingForecasts, row: int, at: datetime, level: float
+    moment: Moment, version: ModelVersion, forecasts: TimingForecasts, row: int, at: datetime, level: float
 ) -> NextPost:
     """Return one of the forecasts, made at a time."""
     forecast = TimingForecasts(forecasts.quantiles[row : row + 1], forecasts.point[row : row + 1])
     low, high = forecast.interval(level)
     point = float(forecast.point[0])
     return replace(
-        moment.next_post(version, at + timedelta(hours=point)),
+        _new_forecast(moment, version, at + timedelta(hours=point)),
         at=at,
         stale=moment.is_stale and at == moment.at,
         point_hours=point,
@@ -378,7 +269,7 @@ def _timing(
     )
 
 
-def _median_wait(project: Project, runtime: Runtime, moment: _Moment) -> float:
+def _median_wait(project: Project, runtime: Runtime, moment: Moment) -> float:
     """Return the median of the wait at a moment, in hours."""
     version = project.registry.get_production("timing")
     if version is not None:
@@ -413,15 +304,15 @@ def _next_content(
 ) -> NextPost:
     model = load_live_fit(project, runtime, version)
     model.algorithm.check_ready(model.options)
-    stream = _Moment.find(project, "timing", now, at)  # also posts without a text
-    texts = _Moment.find(project, "content", now, stream.at)
+    stream = Moment.find(project, "timing", now, at)  # also posts without a text
+    texts = Moment.find(project, "content", now, stream.at)
     texts.warn_if_trained_later(version)
     target_time = stream.at + timedelta(hours=_median_wait(project, runtime, stream))
     (forecast,) = model.predict(texts.posts, texts.origins(texts.at, target_time=target_time), budget)
     if model.algorithm.description.paid and at is None and not (budget is not None and budget.exceeded):
         _keep(project, version, texts, target_time, forecast)
     return replace(
-        stream.next_post(version, target_time),
+        _new_forecast(stream, version, target_time),
         last_post_at=texts.last_post_at,
         text=forecast.text,
         outcome=forecast.outcome,
@@ -432,7 +323,7 @@ def _next_content(
     )
 
 
-def _expect_score(project: Project, version: ModelVersion, texts: _Moment) -> ExpectedScore | None:
+def _expect_score(project: Project, version: ModelVersion, texts: Moment) -> ExpectedScore | None:
     """Return the interval of the score that a forecast at a moment is expected to reach, by the posts known then.
 
     If none of the latest posts has been scored, there is none: the stream may have changed since.
@@ -445,7 +336,7 @@ def _expect_score(project: Project, version: ModelVersion, texts: _Moment) -> Ex
 
 
 def _keep(
-    project: Project, version: ModelVersion, texts: _Moment, target_time: datetime, forecast: ContentForecast
+    project: Project, version: ModelVersion, texts: Moment, target_time: datetime, forecast: ContentForecast
 ) -> None:
     """Keep a forecast of what comes after now that was paid for, so that it can be scored when it has come."""
     try:
@@ -465,12 +356,15 @@ def _keep(
         log.warning("Cannot store the forecast, so it will not be scored: %s", error)
 
 
-def _row_of(state: ForecastState, posts: pd.DataFrame) -> int | None:
-    """Return the row of the last post that a state knows; None if it is not one of some posts."""
-    same = (posts["created_at"] == pd.Timestamp(state.through)) & (posts["post_id"] == state.through_post_id)
-    rows = np.flatnonzero(same)
-    return int(rows[0]) if len(rows) else None
-
-
-def _utc(time: datetime) -> np.datetime64:
-    return np.datetime64(time.replace(tzinfo=None), "us")
+def _new_forecast(moment: Moment, version: ModelVersion, next_post_at: datetime) -> NextPost:
+    """Return what is the same in a forecast of either model type."""
+    return NextPost(
+        version.model_type_name,
+        version.version_id,
+        moment.now,
+        moment.at,
+        moment.origin_at,
+        moment.last_post_at,
+        moment.is_stale,
+        next_post_at,
+    )

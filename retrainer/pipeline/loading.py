@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
 
     from retrainer.algorithms import Importance
-    from retrainer.algorithms.manager import LoadedAlgorithm
+    from retrainer.algorithms.loaded_algorithm import LoadedAlgorithm
     from retrainer.config import Settings
     from retrainer.model_types import ModelTypeName
     from retrainer.model_types.base import Reliability, StoredForecasts
@@ -48,7 +48,7 @@ def load_live_fit(project: Project, runtime: Runtime, version: ModelVersion) -> 
 
 def _load(project: Project, runtime: Runtime, version: ModelVersion, refit: Refit | None) -> TrainedModel:
     model_type = version.model_type_name
-    require_not_pruned(version, "Its scores and decisions remain (`retrainer show`), but the model is gone")
+    require_not_pruned(version, "Its scores and decisions remain (`retrainer show`), but the model was deleted")
     files = project.artifacts.read(version, refit)
     algorithm = runtime.algorithms(version.algorithm, model_type)
     options = version_options(project, version, algorithm)
@@ -76,7 +76,7 @@ def load_configured_algorithm(
         ConfigError: an option is unknown or invalid.
     """
     model_settings = settings.model(model_type)
-    algorithm = runtime.algorithms(name or model_settings.algorithm, model_type)
+    algorithm = runtime.algorithms(model_settings.algorithm if name is None else name, model_type)
     return algorithm, algorithm.options(model_settings.options(algorithm.name), model_type)
 
 

@@ -19,7 +19,7 @@ from retrainer.pipeline.promotion import complete_run, decide, publish_change
 from retrainer.pipeline.results import Failure, RunResult
 from retrainer.pipeline.retention import archive_old_versions
 from retrainer.pipeline.run_context import RunContext, close_as_failed, start_run, track_run
-from retrainer.pipeline.split import load_posts, split_by_time
+from retrainer.pipeline.split import load_and_split
 from retrainer.pipeline.training import describe, register, train_candidate
 from retrainer.pipeline.tuned_options import load_algorithm_of_run
 from retrainer.pipeline.warm_start import find_warm_start
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from pydantic import BaseModel
 
-    from retrainer.algorithms.manager import LoadedAlgorithm
+    from retrainer.algorithms.loaded_algorithm import LoadedAlgorithm
     from retrainer.evaluation.comparison import Comparison
     from retrainer.evaluation.evaluate import Evaluation
     from retrainer.model_types import ModelTypeName
@@ -81,7 +81,7 @@ def retrain(
     chosen, options = load_algorithm_of_run(project.settings, runtime, model_type, algorithm, tuned)
     stopwatch = runtime.stopwatch(now)
     _log_banner(f"{model_type.upper()} MODEL RETRAINING")
-    if as_of:
+    if as_of and _auto_promote(project, auto_promote):
         log.warning("This run is as of %s UTC, but a promotion takes effect now", f"{now:%Y-%m-%d %H:%M}")
     run = opened or start_run(project, model_type, chosen, stopwatch, as_of=as_of, wait_seconds=wait_seconds)
     with track_run(project, runtime, run, stopwatch) as context:
@@ -261,13 +261,7 @@ def _auto_promote(project: Project, override: bool | None) -> bool:
 def _load_and_split(context: RunContext, now: datetime) -> Split:
     """Steps 1 and 2."""
     log.info("Loading and splitting data...")
-    settings = context.settings
-    posts = load_posts(context.project, context.model_type, now)
-    location = context.project.posts.location
-    kind = "posts with text" if context.model_type == "content" else "posts"
-    split = split_by_time(posts, settings.test_split, settings.min_training_samples, location, kind)
-    get_model_type(context.model_type).require_trainable(split.training)
-    return split
+    return load_and_split(context.project, context.model_type, now)
 
 
 def _evaluate(context: RunContext, candidate: Candidate, split: Split, version: ModelVersion) -> Evaluation:

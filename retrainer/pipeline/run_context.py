@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from retrainer.algorithms.budget import Budget
-    from retrainer.algorithms.manager import LoadedAlgorithm
+    from retrainer.algorithms.loaded_algorithm import LoadedAlgorithm
     from retrainer.algorithms.model import TrainedModel
     from retrainer.config import RetrainingSettings
     from retrainer.evaluation.evaluate import Evaluation
@@ -90,7 +90,6 @@ class RunContext:
 
     @property
     def settings(self) -> RetrainingSettings:
-        """The retraining settings."""
         return self.project.settings.retraining
 
     @property

@@ -10,6 +10,7 @@ from zoneinfo import ZoneInfo
 
 import numpy as np
 
+from retrainer.algorithms.manager import algorithms_with
 from retrainer.errors import UsageError
 from retrainer.times import format_time
 
@@ -144,7 +145,6 @@ def simulate(
         model: a timing model.
         posts: all posts up to that time.
         origins: the one origin, at that time.
-        at: the time, UTC.
         until: where the futures end; None for only the next posts.
         next_posts: how many posts to list; None for 10. At least one of the two is given.
         level: of the intervals.
@@ -153,6 +153,11 @@ def simulate(
     Raises:
         UsageError: the algorithm cannot simulate, or there may be too many posts until then.
     """
+    if "simulate" not in model.algorithm.hook_names:
+        raise UsageError(
+            f"the algorithm '{model.algorithm.name}' forecasts the next post only",
+            hint=f"These forecast later ones too: {algorithms_with('simulate')}",
+        )
     horizon = _MAX_HOURS if until is None else (until - at) / timedelta(hours=1)
     listed = next_posts or DEFAULT_NEXT
     max_posts = listed if until is None else _MAX_POSTS

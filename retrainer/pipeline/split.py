@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from retrainer.errors import InsufficientData
 from retrainer.model_types import get_model_type
+from retrainer.posts.validation import number
 
 if TYPE_CHECKING:
-    from datetime import datetime
-
     import pandas as pd
 
     from retrainer.model_types import ModelTypeName
@@ -37,7 +37,6 @@ class Split:
 
     @property
     def training(self) -> pd.DataFrame:
-        """The training posts."""
         return self.posts.iloc[: self.training_count]
 
     @property
@@ -67,21 +66,41 @@ def load_usable_posts(store: PostStore, model_type: ModelTypeName, now: datetime
     return usable
 
 
+def load_and_split(project: Project, model_type: ModelTypeName, now: datetime) -> Split:
+    """Load the posts up to now and split them, as a run does.
+
+    Raises:
+        InsufficientData: there are too few posts, or the training posts contain nothing to learn from.
+    """
+    settings, location = project.settings.retraining, project.posts.location
+    posts = load_posts(project, model_type, now)
+    if posts.empty and (later := project.posts.summary(datetime.max.replace(tzinfo=UTC), warn=False)).count:
+        raise InsufficientData(
+            f"all {number(later.count, 'post')} in {location} are later than {now:%Y-%m-%d %H:%M} UTC; "
+            f"the first is of {later.first:%Y-%m-%d %H:%M} UTC",
+            hint="Correct the clock of this machine, or choose a later time",
+        )
+    kind = " with text" if model_type == "content" else ""
+    split = split_by_time(posts, settings.test_split, settings.min_training_samples, location, kind)
+    get_model_type(model_type).require_trainable(split.training)
+    return split
+
+
 def split_by_time(
-    posts: pd.DataFrame, test_split: float, min_training_samples: int, location: str, kind: str = "posts"
+    posts: pd.DataFrame, test_split: float, min_training_samples: int, location: str, kind: str = ""
 ) -> Split:
     """Split posts into a training part and, with the share `test_split` of the latest posts, a test part.
 
     Args:
         location: where the posts are stored, for messages.
-        kind: which posts are counted, for messages.
+        kind: what the posts have in common, for messages, such as ` with text`.
 
     Raises:
         InsufficientData: there are fewer than `min_training_samples` posts, or a part would be too small.
     """
     if len(posts) < min_training_samples:
         raise InsufficientData(
-            f"Insufficient data for training: {len(posts)} {kind} in {location}",
+            f"Insufficient data for training: {number(len(posts), 'post')}{kind} in {location}",
             hint=f"Collect at least {min_training_samples} before retraining (retraining.min_training_samples)",
         )
     training_count = int(len(posts) * (1 - test_split) + 1e-9)  # 373 posts: 298 to train, 75 to test

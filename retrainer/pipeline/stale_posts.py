@@ -39,18 +39,21 @@ class StalePosts:
     reason: str
 
 
-def find_stale_posts(project: Project, model_types: Sequence[ModelTypeName], now: datetime) -> StalePosts | None:
+def find_stale_posts(
+    project: Project, model_types: Sequence[ModelTypeName], now: datetime, last_run_at: datetime | None = None
+) -> StalePosts | None:
     """Return whether posts have stopped arriving, before model types are trained on them.
 
     They have if the posts are stale, or if none has arrived since the last run of one of the types.
 
     Args:
         model_types: the types that are about to be trained, if any.
-        now: the time, UTC.
+        last_run_at: the start of the last completed runs, if it is known: they are not looked up if posts came since.
     """
     try:
         freshness = project.posts.freshness(now)
-        reason = None if freshness is None else _explain(project, freshness, model_types, now)
+        some_came = freshness is not None and last_run_at is not None and freshness.newest_at > last_run_at
+        reason = None if freshness is None else _explain(project, freshness, () if some_came else model_types, now)
     except RetrainerError as error:  # the runs will report it
         log.debug("Cannot tell whether the posts are stale: %s", error)
         return None
@@ -110,6 +113,6 @@ def _explain(project: Project, freshness: Freshness, model_types: Sequence[Model
         if last is not None and freshness.newest_at <= last.started_at and not count_new_posts(project, last, now):
             return (
                 f"No post has arrived since the last {model_type} run ({last.started_at:%Y-%m-%d %H:%M} UTC); "
-                f"the newest is of {freshness.newest_at:%Y-%m-%d %H:%M} UTC"
+                f"the newest is from {freshness.newest_at:%Y-%m-%d %H:%M} UTC"
             )
     return None

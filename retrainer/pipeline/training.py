@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from pydantic import BaseModel
 
-    from retrainer.algorithms.manager import LoadedAlgorithm
+    from retrainer.algorithms.loaded_algorithm import LoadedAlgorithm
     from retrainer.model_types import ModelTypeName
     from retrainer.pipeline.split import Split
     from retrainer.project import Project

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from pydantic import BaseModel
 
-    from retrainer.algorithms.manager import LoadedAlgorithm
+    from retrainer.algorithms.loaded_algorithm import LoadedAlgorithm
     from retrainer.config import Settings
     from retrainer.model_types import ModelTypeName
     from retrainer.registry.promotions import Decision

@@ -13,7 +13,7 @@ from retrainer.pipeline.loading import load_version, version_options
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
-    from retrainer.algorithms.manager import LoadedAlgorithm
+    from retrainer.algorithms.loaded_algorithm import LoadedAlgorithm
     from retrainer.algorithms.model import TrainedModel
     from retrainer.pipeline.split import Split
     from retrainer.project import Project

@@ -108,7 +108,6 @@ class Conversion:
         """Find the format and the columns.
 
         Args:
-            table: the table.
             options: how to convert it.
             settings: its limits, and the kinds of records to leave out.
             exports: the formats known.

@@ -50,7 +50,7 @@ def parse_feed_page(data: bytes) -> tuple[list[dict[str, object]], str | None]:
     # A file, since bytes could be taken as the name of one.
     try:
         feed = feedparser.parse(io.BytesIO(data), sanitize_html=False, resolve_relative_uris=False)
-    except ValueError as error:  # of a reference to a character that does not exist
+    except (OverflowError, ValueError) as error:  # of a reference to a character that does not exist
         raise PostsError(f"cannot read the feed: {error}", hint="Check that it is RSS or Atom") from error
     entries = [dict(_values(dict(entry.items()))) for entry in feed.entries]
     links = [link.get("href") for link in feed.feed.get("links", ()) if link.get("rel") == "next"]

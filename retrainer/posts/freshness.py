@@ -71,7 +71,6 @@ def measure_freshness(times: pd.Series[Any], now: datetime) -> Freshness | None:
 
     Args:
         times: when the posts were created, in order (datetime64, UTC); none is later than now.
-        now: the time, UTC.
 
     Returns:
         None without posts.
@@ -98,7 +97,6 @@ def measure_activity(
         first: when the first post was created; None without posts.
         total: the number of posts up to now.
         count: returns the number of posts after a time, up to another one: the few of some weeks.
-        now: the time, UTC.
     """
     freshness = measure_freshness(times, now)
     if first is None or freshness is None:

@@ -85,7 +85,6 @@ class ImportResult:
 
     @property
     def rows(self) -> int:
-        """The number of rows."""
         return sum(file.rows for file in self.files)
 
     @property
@@ -115,12 +114,10 @@ class ImportResult:
 
     @property
     def first_updated(self) -> list[Change]:
-        """The first updated posts."""
         return (self.within.first_updated + self.merged.changes.first_updated)[:MAX_SHOWN_CHANGES]
 
     @property
     def first_clashing(self) -> list[Change]:
-        """The first clashing posts."""
         return (self.within.first_clashing + self.merged.changes.first_clashing)[:MAX_SHOWN_CHANGES]
 
     @property
@@ -232,7 +229,6 @@ def import_records(
 
 
 def table_of_records(records: Sequence[Mapping[str, object]], name: str) -> PostsTable:
-    """Return records as a table."""
     columns = list(dict.fromkeys(path for record in records for path in value_paths(record)))
 
     def rows(wanted: Sequence[str | None]) -> Iterator[Row]:

@@ -9,8 +9,10 @@ import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError
 
 from retrainer.errors import ConfigError, did_you_mean
-from retrainer.posts.foreign import ForeignColumn, ForeignPostStore
+from retrainer.posts.foreign import ForeignPostStore
+from retrainer.posts.foreign_table import ForeignColumn, ForeignTable
 from retrainer.posts.store import PostStore
+from retrainer.posts.table import PostsTable
 from retrainer.registry.database import create_engine, location, translate_error
 from retrainer.registry.queries import has_own_posts
 from retrainer.registry.tables import POSTS_TABLE
@@ -29,16 +31,19 @@ def open_posts(settings: PostsSettings, database: Database, folder: Path) -> Pos
         ConfigError: the table or one of its columns does not exist.
         DatabaseError: a foreign database cannot be reached.
     """
-    engine = database.engine if settings.url is None else create_engine(settings.url, folder, read_only=True)
+    engine = database.engine
+    if settings.url is not None:
+        engine = create_engine(settings.url, folder, read_only=True, setting="posts.url")
     try:
         inspector = sa.inspect(engine)
         if settings.url is None and settings.table == POSTS_TABLE and has_own_posts(inspector):
-            return PostStore(engine, settings, database)
+            return PostStore(PostsTable(settings.table, database), settings, database)
         types = _check_columns(inspector, settings, engine)
     except DBAPIError as error:
         raise translate_error(error, engine) from error
     name = settings.columns.stream
-    return ForeignPostStore(engine, settings, database, None if name is None else ForeignColumn(name, types[name]))
+    column = None if name is None else ForeignColumn(name, types[name])
+    return ForeignPostStore(ForeignTable(engine, settings, database, column), settings, database)
 
 
 def _check_columns(inspector: sa.Inspector, settings: PostsSettings, engine: sa.Engine) -> dict[str, Any]:

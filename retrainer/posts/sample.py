@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from retrainer.errors import RetrainerError, UsageError
-from retrainer.files import open_output
+from retrainer.files import write_output
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -163,8 +163,7 @@ def write_sample_csv(path: Path, posts: pd.DataFrame) -> None:
     table["created_at"] = [time.isoformat().replace("+00:00", "Z") for time in table["created_at"]]
     columns = ["id", "created_at", "text", *MEDIAN_COUNTS]
     try:
-        with open_output(path) as file:
-            table.to_csv(file, columns=columns, index=False, encoding="utf-8", lineterminator="\n")
+        write_output(path, table.to_csv(columns=columns, index=False, lineterminator="\n").encode())
     except OSError as error:
         hint = "Choose a writable path"
         raise RetrainerError(f"cannot write '{path}': {error.strerror or error}", hint=hint) from error

@@ -147,7 +147,8 @@ class Staging:
     def add(self, posts: Sequence[StagedPost]) -> None:
         """Add posts; one whose id came before is settled with the earlier one."""
         connection = self._connection
-        count, last = connection.total_changes, self._last_row()
+        count = connection.total_changes
+        (last,) = connection.execute("SELECT coalesce(max(rowid), 0) FROM post").fetchone()
         connection.executemany(_INSERT, posts)
         if connection.total_changes - count == len(posts):
             return
@@ -158,10 +159,6 @@ class Staging:
                 new[post[:4]] -= 1
             else:
                 self._settle(post)
-
-    def _last_row(self) -> int:
-        row = self._connection.execute("SELECT max(rowid) FROM post").fetchone()
-        return int(row[0] or 0)
 
     def _settle(self, post: StagedPost) -> None:
         query = f"SELECT rowid, file, line, {_COLUMNS} FROM post WHERE stream = ? AND post_id = ?"  # noqa: S608  constants

@@ -5,27 +5,22 @@ from __future__ import annotations
 import copy
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import groupby
-from operator import itemgetter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 import sqlalchemy as sa
-from sqlalchemy.exc import DBAPIError
 
-from retrainer.errors import UnknownName
+from retrainer.errors import PostsError, UnknownName
 from retrainer.posts.freshness import MAX_GAPS, measure_activity, measure_freshness
-from retrainer.posts.merging import ChangedPosts, Merged, has_posts, merge_posts
+from retrainer.posts.merging import ChangedPosts, Merged, merge_posts
 from retrainer.posts.staging import COUNT_COLUMNS
 from retrainer.posts.validation import shorten
-from retrainer.registry.database import location, translate_error
-from retrainer.registry.queries import distinct_values, list_distinct
 from retrainer.registry.tables import PlainText, Post
 from retrainer.streams import DEFAULT_STREAM
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from datetime import datetime
 
     from sqlalchemy.orm import Session
@@ -33,10 +28,8 @@ if TYPE_CHECKING:
     from retrainer.config import PostsSettings
     from retrainer.posts.freshness import Freshness, PostsActivity
     from retrainer.posts.staging import StagedPost
+    from retrainer.posts.table import PostsTable
     from retrainer.registry.database import Database
-
-_MAX_NAMES = 1_000  # of streams in one query; databases limit the number of its parameters
-_SUMMARY = (sa.func.count(), sa.func.count(Post.content), sa.func.min(Post.created_at), sa.func.max(Post.created_at))
 
 
 @dataclass(frozen=True)
@@ -47,15 +40,6 @@ class PostsSummary:
     with_content: int
     first: datetime | None
     last: datetime | None
-
-
-@dataclass(frozen=True)
-class PostsSpan:
-    """The number of posts of a stream, and the first and last time (UTC)."""
-
-    count: int
-    first: datetime
-    last: datetime
 
 
 class _Move(NamedTuple):
@@ -71,12 +55,12 @@ class PostStore:
     """The posts of one stream of a project.
 
     Attributes:
+        table: the posts of all streams.
         stream: the stream.
     """
 
-    def __init__(self, engine: sa.Engine, settings: PostsSettings, database: Database) -> None:
-        self._engine = engine
-        self._reading_engine = database.reading_engine if engine is database.engine else engine
+    def __init__(self, table: PostsTable, settings: PostsSettings, database: Database) -> None:
+        self.table = table
         self._settings = settings
         self._database = database
         self.stream = DEFAULT_STREAM
@@ -100,8 +84,8 @@ class PostStore:
 
     def close(self) -> None:
         """Close the connections to a foreign database."""
-        if self._engine is not self._database.engine:
-            self._engine.dispose()
+        if self.table.engine is not self._database.engine:
+            self.table.engine.dispose()
 
     @property
     def settings(self) -> PostsSettings:
@@ -116,24 +100,13 @@ class PostStore:
     @property
     def location(self) -> str:
         """Where the posts are, for messages."""
-        table = f"the table '{self._settings.table}' of {location(self._engine)}"
-        return table if self.stream == DEFAULT_STREAM else f"the stream '{shorten(self.stream)}' of {table}"
+        return self.table.location_of(self.stream)
 
     def for_stream(self, stream: str) -> PostStore:
         """Return the posts of another stream, on the same connections."""
         other = copy.copy(self)
         other.stream, other._kept, other._kept_moves = stream, None, None  # noqa: SLF001  its own class
         return other
-
-    def list_streams(self) -> list[str]:
-        """Return the streams that have posts."""
-        with self._database.read() as session:
-            return list_distinct(session, Post.stream)
-
-    def has_stream(self, name: str) -> bool:
-        """Whether a stream has posts."""
-        with self._database.read() as session:
-            return "\0" not in name and has_posts(session.connection(), name)
 
     def load(self, until: datetime, *, with_content: bool = True, warn: bool = True) -> pd.DataFrame:
         """Return the posts of a stream up to a time, ordered by (created_at, post_id).
@@ -168,21 +141,43 @@ class PostStore:
     def _select_posts(self, others: dict[str, Any], until: datetime) -> sa.Select[Any]:
         table = sa.inspect(Post).local_table
         # SQLite stores times as text, which pandas parses faster than the driver creates a million objects.
-        is_sqlite = self._engine.dialect.name == "sqlite"
+        is_sqlite = self._database.engine.dialect.name == "sqlite"
         time = sa.type_coerce(table.c.created_at, sa.String).label("created_at") if is_sqlite else table.c.created_at
         query = sa.select(table.c.post_id, time, *(value.label(name) for name, value in others.items()))
         return query.where(Post.stream == self.stream, Post.created_at <= until)
 
     def _read_posts(self, query: sa.Select[Any]) -> pd.DataFrame:
         self._kept_moves = None  # which must be of a later time than the posts
-        posts = self._query(query, list(query.selected_columns.keys()))
+        with self._database.read() as session:
+            rows = [tuple(row) for row in session.connection().execute(query)]
+        posts = pd.DataFrame(rows, columns=list(query.selected_columns.keys()))
         posts["post_id"] = posts["post_id"].astype(object)
-        times = pd.to_datetime(posts["created_at"], utc=True, format="ISO8601")
-        posts["created_at"] = times.astype("datetime64[us, UTC]")
+        posts["created_at"] = self._parse_times(posts)
         # A database may sort by the collation of a language; origins rely on the plain order of ids.
         if _are_in_order(posts):
             return posts
         return posts.sort_values(["created_at", "post_id"], kind="stable", ignore_index=True)
+
+    def _parse_times(self, posts: pd.DataFrame) -> pd.Series[Any]:
+        """Return the times of posts as the database returns them: texts, if it is SQLite.
+
+        Raises:
+            PostsError: one is not a time, as another program may have written it.
+        """
+        times = posts["created_at"]
+        # A column of SQLite may hold numbers, some or all, and pandas would take them for times.
+        if times.dtype == object or pd.api.types.is_numeric_dtype(times.dtype):
+            times = times.map(str)
+        found = pd.to_datetime(times, utc=True, format="ISO8601", errors="coerce").astype("datetime64[us, UTC]")
+        unreadable = found.isna()
+        if unreadable.any():
+            row = int(unreadable.to_numpy().argmax())
+            post_id, time = posts["post_id"].iloc[row], posts["created_at"].iloc[row]
+            raise PostsError(
+                f"cannot read the time '{time}' of the post '{shorten(str(post_id))}' in {self.location}",
+                hint="Correct the row in the database",
+            )
+        return found
 
     def load_after(
         self,
@@ -258,68 +253,18 @@ class PostStore:
         """The id in the plain order of its characters, on which origins rely, whatever the collation."""
         return (
             sa.type_coerce(Post.post_id, PlainText)
-            if self._engine.dialect.name == "sqlite"
+            if self._database.engine.dialect.name == "sqlite"
             else sa.collate(Post.post_id, "C")
         )
 
     def summary(self, until: datetime, *, warn: bool = True) -> PostsSummary:
         """Count the posts of a stream up to a time; optionally, warn about unusable ones."""
         del warn  # none is
-        query = sa.select(*_SUMMARY).where(Post.stream == self.stream, Post.created_at <= until)
+        times = (sa.func.min(Post.created_at), sa.func.max(Post.created_at))
+        query = sa.select(sa.func.count(), sa.func.count(Post.content), *times)
+        query = query.where(Post.stream == self.stream, Post.created_at <= until)
         with self._database.read() as session:
             return PostsSummary(*session.execute(query).one())
-
-    def summaries(self, until: datetime, streams: Collection[str] | None = None) -> dict[str, PostsSummary]:
-        """Count the posts of all streams up to a time, or of the given ones; streams without posts are left out.
-
-        It reads each of their posts, which takes time; where the newest times are enough, use `newest_times`.
-        """
-        query = sa.select(Post.stream, *_SUMMARY).where(Post.created_at <= until).group_by(Post.stream)
-        queries = [query]
-        if streams is not None:
-            names = list(streams)
-            parts = (names[start : start + _MAX_NAMES] for start in range(0, len(names), _MAX_NAMES))
-            queries = [query.where(Post.stream.in_(part)) for part in parts]
-        with self._database.read() as session:
-            rows = [row for query in queries for row in session.execute(query)]
-            return {row[0]: PostsSummary(*row[1:]) for row in rows}
-
-    def spans(self, until: datetime) -> dict[str, PostsSpan]:
-        """Count the posts of all streams up to a time, by their index alone; streams without posts are left out."""
-        numbers = (sa.func.count(), sa.func.min(Post.created_at), sa.func.max(Post.created_at))
-        query = sa.select(Post.stream, *numbers).where(Post.created_at <= until).group_by(Post.stream)
-        with self._database.read() as session:
-            return {row[0]: PostsSpan(*row[1:]) for row in session.execute(query)}
-
-    def list_freshness(self, streams: Collection[str], now: datetime) -> dict[str, Freshness]:
-        """Measure the freshness of streams, all of them by a few queries; those without posts are left out."""
-        names = sorted(streams)
-        found: dict[str, Freshness] = {}
-        for start in range(0, len(names), _MAX_NAMES):
-            part = names[start : start + _MAX_NAMES]
-            place = sa.func.row_number().over(partition_by=Post.stream, order_by=Post.created_at.desc())
-            posts = sa.select(Post.stream, Post.created_at, place.label("place"))
-            latest = posts.where(Post.stream.in_(part), Post.created_at <= now).subquery()
-            # Hundreds for each stream: as the driver returns them, and pandas converts them all at once.
-            created_at = sa.type_coerce(latest.c.created_at, sa.DateTime(timezone=True))
-            query = sa.select(latest.c.stream, created_at).where(latest.c.place <= MAX_GAPS + 1)
-            query = query.order_by(latest.c.stream, latest.c.created_at).execution_options(yield_per=MAX_GAPS)
-            with self._database.snapshot() as connection:  # a transaction, which reading in parts needs
-                for name, rows in groupby(connection.execute(query), key=itemgetter(0)):
-                    times = pd.Series([row[1] for row in rows], dtype="datetime64[us, UTC]")
-                    freshness = measure_freshness(times, now)
-                    if freshness is not None:
-                        found[name] = freshness
-        return found
-
-    def newest_times(self, until: datetime) -> dict[str, datetime]:
-        """Return when the newest post of each stream up to a time was created, by a few looks at an index for each."""
-        streams = distinct_values(Post.stream)
-        of_stream = (Post.stream == streams.c.value) & (Post.created_at <= until)
-        newest = sa.select(sa.func.max(Post.created_at)).where(of_stream).scalar_subquery()
-        with self._database.read() as session:
-            rows = session.execute(sa.select(streams.c.value, newest).where(streams.c.value.is_not(None)))
-            return {name: time for name, time in rows if time is not None}
 
     def count(self, until: datetime, *, with_content: bool = False) -> int:
         """Count the posts of a stream up to a time, or only those with content."""
@@ -487,13 +432,6 @@ class PostStore:
         values = values.where(values.notna(), None)
         rows = zip(posts["post_id"], times.tolist(), *(values[name] for name in values), strict=True)
         return self.merge([[(0, 0, self.stream, *row) for row in rows]], now).added.total()
-
-    def _query(self, query: sa.Executable, columns: list[str]) -> pd.DataFrame:
-        try:
-            with self._reading_engine.connect() as connection:
-                return pd.DataFrame([tuple(row) for row in connection.execute(query)], columns=columns)
-        except DBAPIError as error:
-            raise translate_error(error, self._engine) from error
 
 
 def _are_in_order(posts: pd.DataFrame) -> bool:

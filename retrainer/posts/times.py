@@ -126,8 +126,8 @@ class TimeColumn:
         if self._count > 1 and not self._has_clock:
             warnings.append("Every time is midnight: without times of day, the gaps between posts are whole days")
         for count, problem in (
-            (self._repeated, "came twice when the clocks went back; the first was taken"),
-            (self._skipped, "never came, since the clocks went forward; is the time zone right?"),
+            (self._repeated, "occurred twice when the clocks went back; the first is used"),
+            (self._skipped, "did not occur, since the clocks went forward; is the time zone right?"),
         ):
             if count:
                 warnings.append(f"{count} of the local times {problem}")
@@ -208,7 +208,7 @@ class TimeColumn:
             return self._read_number(number, value)
         written = self._parse(value) if isinstance(value, str) else None
         if written is None or not written.readings:
-            raise InvalidValueError(f"the time {quote(value)} is in no known format")
+            raise InvalidValueError(f"the time {quote(value)} is not in a known format")
         return self._in_zone(self._choose(written.readings, value), written.zone)
 
     def _choose(self, readings: dict[str, datetime], value: object) -> datetime:
@@ -224,7 +224,7 @@ class TimeColumn:
     def _read_number(self, number: Decimal, value: object) -> datetime:
         if SERIALS[0] <= number < SERIALS[1] and not self._has_other_numbers:
             if not self._has_serials:
-                raise UndecidedTimeError(f"the number {quote(value)} may be a day or not")
+                raise UndecidedTimeError(f"the number {quote(value)} may or may not be a date")
             milliseconds = round(number * 86_400_000)  # what spreadsheets resolve
             return SERIAL_EPOCH + timedelta(milliseconds=milliseconds)
         moment = read_compact(number)
@@ -263,7 +263,7 @@ class TimeColumn:
                 local = moment.replace(tzinfo=self._zone, fold=fold)
                 if local.tzname() == name:
                     return local
-        raise InvalidValueError(f"the time zone {quote(name)} is not known, or has several meanings")
+        raise InvalidValueError(f"the time zone {quote(name)} is unknown or ambiguous")
 
 
 def to_microseconds(value: object) -> int:

@@ -17,7 +17,6 @@ from retrainer.registry.queries import (
     fetch_production,
     fetch_running_test,
     fetch_version,
-    is_of,
     new_id,
     set_production,
     version_id_of,
@@ -86,9 +85,7 @@ class ABTests(Scope):
         """Start a test of a challenger against production. An archived challenger is restored.
 
         Args:
-            challenger_id: the challenger.
             expected_production: the version that production must still be.
-            reason: why.
             now: the start; posts later than it count.
             share: the percentage of subjects that the challenger answers.
             max_posts: after how many posts the test is futile.
@@ -144,15 +141,6 @@ class ABTests(Scope):
         """Return the running test of a type, if any."""
         with self.database.read() as session:
             return fetch_running_test(session, self.key(model_type))
-
-    def get_production_and_test(self, model_type: ModelTypeName) -> tuple[ModelVersion | None, ABTest | None]:
-        """Return the production version and, if there is one, the running test, by one query."""
-        key = self.key(model_type)
-        is_running = is_of(ABTest, key) & (ABTest.status == "running")
-        query = select(ModelVersion, ABTest).outerjoin(ABTest, is_running)
-        with self.database.read() as session:
-            found = session.execute(query.where(is_of(ModelVersion, key), ModelVersion.is_production)).one_or_none()
-        return (None, None) if found is None else (found[0], found[1])
 
     def list_running_tests(self, model_type: ModelTypeName | None = None) -> list[ABTest]:
         """Return the running tests of all streams of the registry, by stream and type."""
@@ -227,5 +215,5 @@ class ABTests(Scope):
 def _fetch_running(session: Session, test_id: str) -> ABTest:
     test = session.get_one(ABTest, test_id)
     if test.status != "running":
-        raise ABTestError(f"the A/B test '{test_id}' has ended already: {test.reason}")
+        raise ABTestError(f"the A/B test '{test_id}' has already ended: {test.reason}")
     return test

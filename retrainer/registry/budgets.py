@@ -96,7 +96,7 @@ class SharedBudget:
             return 0.0, 0.0
         with self.database.read() as session:
             budget = session.get_one(Budget, self.budget_id)
-            return budget.limit_usd, budget.used_usd
+            return budget.limit_usd, max(0.0, budget.used_usd)  # sums of floats may end a little below 0
 
 
 def _of_side(test_id: str, side: TestSide) -> str:

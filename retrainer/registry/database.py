@@ -327,7 +327,9 @@ def create_engine(url: str, folder: Path, *, read_only: bool = False, setting: s
     if "@" in (parsed.host or ""):
         raise ConfigError(f"{setting} has more than one @", hint="Write %40 for @ in a user name or password")
     if parsed.get_backend_name() == "sqlite":
-        return create_sqlite_engine(split_url(parsed, url), folder, read_only=read_only)
+        engine = create_sqlite_engine(split_url(parsed, url), folder, read_only=read_only)
+        engine.update_execution_options(retrainer_setting=setting)
+        return engine
     if parsed.drivername == "postgres":  # as hosting services give it
         parsed = parsed.set(drivername="postgresql")
     if parsed.get_backend_name() != "postgresql":
@@ -342,6 +344,11 @@ def create_engine(url: str, folder: Path, *, read_only: bool = False, setting: s
         )
     parsed = parsed.set(drivername=_POSTGRESQL_DRIVER)
     defaults = {name: value for name, value in _POSTGRESQL_DEFAULTS.items() if name not in parsed.query}
+    if (threshold := parsed.query.get("prepare_threshold")) is not None:  # the driver takes nothing but a number
+        if not (isinstance(threshold, str) and threshold.isdecimal()):
+            raise ConfigError(f"{setting}: prepare_threshold is not a number", hint="Write ?prepare_threshold=5")
+        defaults["prepare_threshold"] = int(threshold)
+        parsed = parsed.difference_update_query(["prepare_threshold"])
     logging.getLogger("psycopg").setLevel(logging.ERROR)  # its warnings of a lost connection repeat the error
     try:
         engine = sa.create_engine(parsed, connect_args=defaults)
@@ -350,6 +357,7 @@ def create_engine(url: str, folder: Path, *, read_only: bool = False, setting: s
             f"the database driver '{parsed.drivername}' is not installed",
             hint="Install it with: pip install 'retrainer[postgresql]'",
         ) from None
+    engine.update_execution_options(retrainer_setting=setting)
     event.listen(engine, "connect", _prepare_postgresql)
     _replace_lost_connections(engine)
     return engine.execution_options(postgresql_readonly=True) if read_only else engine
@@ -380,8 +388,10 @@ def translate_error(error: DBAPIError, engine: sa.Engine) -> DatabaseError:
     """Return a one-line error with a hint for a driver's error."""
     message = str(error.orig)
     first_line = next((line.strip() for line in message.splitlines() if line.strip()), type(error.orig).__name__)
-    for part, meaning, hint in _KNOWN_ERRORS:
+    setting = str(engine.get_execution_options().get("retrainer_setting", "database.url"))
+    for part, meaning, known_hint in _KNOWN_ERRORS:
         if part in message:
+            hint = known_hint.replace("database.url", setting)
             return DatabaseError(f"the database {location(engine)} {meaning or f'failed: {first_line}'}", hint=hint)
     return DatabaseError(f"the database {location(engine)} failed: {message.strip() or first_line}")
 

@@ -61,7 +61,7 @@ class FolderPlace:
         if link is not None:
             raise ArtifactError(
                 f"'{link}' is a symbolic link",
-                hint="Replace it by what it points to; only the models folder may be one",
+                hint="Replace it with what it points to; only the models folder may be one",
             )
 
     def find_owner(self) -> str | None:
@@ -215,7 +215,6 @@ class FolderPlace:
         return bool(rows) and sha256(staged.read_bytes()) == rows[0].sha256
 
     def list_names(self, model_type: ModelTypeName) -> list[str]:
-        """Return the names in the folder of a model type."""
         self.require_safe(model_type)
         return [path.name for path in (self.folder / model_type).glob("*")]
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from sqlalchemy import and_, case, delete, func, insert, or_, select, update
-from sqlalchemy.orm import undefer
 from sqlalchemy.orm.attributes import set_committed_value
 
 from retrainer.registry.forecast_states import drop_forecast_states
@@ -34,16 +33,18 @@ class Progress(NamedTuple):
         through: the time of the last post that was looked at, UTC; None before the first.
         through_post_id: its id.
         rescore_from: the time from which on posts have changed since they were scored, UTC; None if none has.
+        state: that of the e-process: another process may have made the scores again up to the same post.
     """
 
     through: datetime | None
     through_post_id: str | None
     rescore_from: datetime | None
+    state: bytes
 
     @classmethod
     def of(cls, comparison: LiveComparison) -> Progress:
         """Return where a comparison stands."""
-        return cls(comparison.through, comparison.through_post_id, comparison.rescore_from)
+        return cls(comparison.through, comparison.through_post_id, comparison.rescore_from, comparison.state)
 
 
 class PostScore(NamedTuple):
@@ -63,16 +64,19 @@ class PostScore(NamedTuple):
 class Live(Scope):
     """The part of the registry about live scores."""
 
-    def list_live_comparisons(self, model_type: ModelTypeName, fit: str | None = None) -> list[LiveComparison]:
-        """Return the comparisons of a type, newest first; or those of one live fit, with their naive forecasts."""
+    def list_live_comparisons(
+        self, model_type: ModelTypeName, fit: str | None = None, against: str | None = None
+    ) -> list[LiveComparison]:
+        """Return the comparisons of a type, newest first; only those of one live fit, or of one kind, if given."""
         query = select(LiveComparison).where(is_of(LiveComparison, self.key(model_type)))
         if fit is not None:
-            query = query.where(LiveComparison.fit == fit).options(undefer(LiveComparison.naive_model))
+            query = query.where(LiveComparison.fit == fit)
+        if against is not None:
+            query = query.where(LiveComparison.against == against)
         with self.database.read() as session:
             return list(session.scalars(query.order_by(LiveComparison.comparison_id.desc())))
 
     def get_live_comparison(self, comparison_id: int) -> LiveComparison:
-        """Return a comparison."""
         with self.database.read() as session:
             return session.get_one(LiveComparison, comparison_id)
 
@@ -93,6 +97,12 @@ class Live(Scope):
         """Record that a comparison is again the current one of its fit and kind."""
         with self.database.write() as session:
             _make_current(session, comparison)
+
+    def get_naive_model(self, comparison_id: int) -> bytes | None:
+        """Return the naive forecast that is kept with a comparison, which may be large; None if there is none."""
+        query = select(LiveComparison.naive_model).where(LiveComparison.comparison_id == comparison_id)
+        with self.database.read() as session:
+            return session.scalar(query)
 
     def keep_naive_model(self, comparison_id: int, model: bytes) -> None:
         """Keep the naive forecast that was fitted for a comparison again."""
@@ -156,23 +166,15 @@ class Live(Scope):
             return session.scalar(_last_rollback_from(version_id))
 
     def stream_live_scores(
-        self,
-        comparison_id: int,
-        *,
-        since: datetime | None = None,
-        until: datetime | None = None,
-        chunk_rows: int = _CHUNK_ROWS,
+        self, comparison_id: int, *, until: datetime | None = None, chunk_rows: int = _CHUNK_ROWS
     ) -> Iterator[list[PostScore]]:
         """Yield the scores of a comparison in order of (created_at, post_id), so that memory does not grow with them.
 
         Args:
-            since: the first time of a post, UTC; None for all.
             until: the last time of a post, UTC; None for all.
             chunk_rows: the maximum number of rows at once.
         """
         of_period = [LiveScore.comparison_id == comparison_id]
-        if since is not None:
-            of_period.append(LiveScore.created_at >= since)
         if until is not None:
             of_period.append(LiveScore.created_at <= until)
         after: tuple[datetime, str] | None = None

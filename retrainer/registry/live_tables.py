@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import JSON, CheckConstraint, ForeignKey, Index, LargeBinary, String, Text, text
 from sqlalchemy.orm import Mapped, mapped_column
 
-from retrainer.registry.tables import PREFIX, Base, ModelVersion, OfModel, PlainText, one_of
+from retrainer.registry.tables import PREFIX, Base, ModelVersion, Numbers, OfModel, PlainText, one_of
 
 COMPARED_WITH = ("naive", "previous", "challenger")
 AB_TEST_STATUSES = ("running", "ended")
@@ -74,8 +74,9 @@ class LiveScore(Base):
     comparison_id: Mapped[int] = mapped_column(ForeignKey(LiveComparison.comparison_id), primary_key=True)
     post_id: Mapped[str] = mapped_column(PlainText, primary_key=True)
     created_at: Mapped[datetime]  # of the post
-    figures: Mapped[list[Any]]  # of the live fit: the score components, for timing followed by crps_hours, covered, pit
-    other_figures: Mapped[list[Any]]
+    # of the live fit: the score components, for timing followed by crps_hours, covered, pit
+    figures: Mapped[list[float]] = mapped_column(Numbers)
+    other_figures: Mapped[list[float]] = mapped_column(Numbers)
     loss: Mapped[float]  # these five as in `Stakes`
     other_loss: Mapped[float]
     lose: Mapped[float]

@@ -97,7 +97,7 @@ class Names(Scope):
         found = [version for one in types if (version := _ROLES[role](session, self.key(one))) is not None]
         if len(found) > 1:
             choices = " or ".join(f"{version.model_type}@{role}" for version in found)
-            raise UsageError(f"'{name}' names more than one version", hint=f"Write {choices}")
+            raise UsageError(f"'{name}' matches more than one version", hint=f"Write {choices}")
         if not found:
             raise UnknownName(f"there is no version '{name}'", hint="`retrainer versions` lists them")
         return found[0]
@@ -135,6 +135,8 @@ def _complete(
         return found[0]
     if found:
         examples = ", ".join(sorted(found)[:2])
-        raise UsageError(f"'{part}' fits {len(found)} {kind}s, such as {examples}", hint="Write more of the ID")
+        raise UsageError(
+            f"'{part}' matches {len(found)} {kind}s, such as {examples}", hint="Use a longer part of the ID"
+        )
     recent = session.scalars(select(column).order_by(newest.desc()).limit(_MAX_SUGGESTED))
     raise UnknownName(f"unknown {kind} '{part}'", hint=did_you_mean(part, recent) or listed)

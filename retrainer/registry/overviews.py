@@ -62,11 +62,15 @@ class Overviews(Scope):
         run = select(TrainingRun.stream, TrainingRun.started_at)
         run_of = run.where(TrainingRun.run_id.in_(_last_ids(model_type, completed=True))).subquery()
         is_later = (Post.stream == run_of.c.stream) & (Post.created_at > run_of.c.started_at)
-        count = func.count(Post.content) if model_type == "content" else func.count()
-        query = select(Post.stream, count).join(run_of, is_later).where(Post.created_at <= until)
+        return self._counts(_count_posts(model_type, until).join(run_of, is_later))
+
+    def count_posts(self, model_type: ModelTypeName, until: datetime) -> dict[str, int]:
+        """Count, by stream, our posts up to a time; of content, those with text."""
+        return self._counts(_count_posts(model_type, until))
+
+    def _counts(self, query: Select[str, int]) -> dict[str, int]:
         with self.database.read() as session:
-            rows = session.execute(query.group_by(Post.stream)).all()
-        return {row[0]: row[1] for row in rows}
+            return {row[0]: row[1] for row in session.execute(query)}
 
     def _last_runs(self, *, completed: bool, as_of: datetime | None = None) -> dict[ModelKey, RunSummary]:
         posts = func.coalesce(TrainingRun.num_training_samples, 0) + func.coalesce(TrainingRun.num_test_samples, 0)
@@ -105,6 +109,12 @@ class Overviews(Scope):
         with self.database.read() as session:
             rows = session.execute(query).all()
         return {ModelKey(stream, parse_model_type(name)): algorithm for stream, name, algorithm in rows}
+
+
+def _count_posts(model_type: ModelTypeName, until: datetime) -> Select[str, int]:
+    """Return the query of the number of our posts up to a time, by stream; of content, of those with text."""
+    count = func.count(Post.content) if model_type == "content" else func.count()
+    return select(Post.stream, count).where(Post.created_at <= until).group_by(Post.stream)
 
 
 def _last_ids(model_type: ModelTypeName, *, completed: bool, as_of: datetime | None = None) -> Select[tuple[str]]:

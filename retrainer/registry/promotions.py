@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from itertools import product
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from sqlalchemy import exists, func, select
-from sqlalchemy.orm import aliased
+from sqlalchemy import func, select
 
 from retrainer.errors import NothingToRollBack, ProductionChanged, PromotionRefused
 from retrainer.model_types import MODEL_TYPE_NAMES
 from retrainer.registry.ledger import end_running_test, new_entry, record_entry
+from retrainer.registry.live_tables import ABTest
 from retrainer.registry.liveness import current_actor
 from retrainer.registry.queries import (
     fetch_production,
@@ -81,6 +81,20 @@ class Change:
     stream: str
 
 
+class InProduction(NamedTuple):
+    """What is in production of a model.
+
+    Attributes:
+        version: the version.
+        test: the running A/B test, if there is one.
+        undoable: the promotion that a rollback would undo; None if there is nothing to roll back.
+    """
+
+    version: ModelVersion
+    test: ABTest | None
+    undoable: LedgerEntry | None
+
+
 class Promotions(Scope):
     """The part of the registry about production and the ledger."""
 
@@ -136,10 +150,18 @@ class Promotions(Scope):
         with self.database.read() as session:
             return _fetch_promotions_to_undo(session, self.key(model_type), to)
 
-    def find_promotion_to_undo(self, model_type: ModelTypeName) -> LedgerEntry | None:
-        """Return the promotion that a rollback would undo; None if there is nothing to roll back."""
+    def find_in_production(self, model_type: ModelTypeName) -> InProduction | None:
+        """Return what is in production of a type, by one query; None if nothing is."""
+        key = self.key(model_type)
+        is_running = is_of(ABTest, key) & (ABTest.status == "running")
+        last = _not_undone(key).with_only_columns(LedgerEntry.entry_id).limit(1).correlate(None).scalar_subquery()
+        is_undoable = (LedgerEntry.entry_id == last) & LedgerEntry.from_version_id.is_not(None)
+        query = select(ModelVersion, ABTest, LedgerEntry).select_from(ModelVersion)
+        query = query.where(is_of(ModelVersion, key), ModelVersion.is_production)
+        query = query.outerjoin(ABTest, is_running).outerjoin(LedgerEntry, is_undoable)
         with self.database.read() as session:
-            return _fetch_promotion_to_undo(session, self.key(model_type))
+            found = session.execute(query).one_or_none()
+        return None if found is None else InProduction._make(found)
 
     def get_version_before(self, promotion: LedgerEntry) -> ModelVersion:
         """Return the version that a promotion replaced, with the fit that was live then."""
@@ -159,7 +181,6 @@ class Promotions(Scope):
 
         Args:
             promotions: what `find_promotions_to_undo` returned.
-            reason: why.
             now: the time that the rollback counts from.
             hold: whether to stop automatic promotion of the type.
             evidence: the figures of an automatic rollback; None for one by hand.
@@ -369,7 +390,7 @@ def require_promotable(version: ModelVersion) -> None:
 
 
 def require_files(version: ModelVersion) -> None:
-    hint = "Its scores and decisions remain, but the model is gone for good. Train a new version"
+    hint = "Its scores and decisions remain, but the model was deleted. Train a new version"
     require_not_pruned(version, hint, PromotionRefused)
 
 
@@ -405,23 +426,16 @@ def _fetch_with_fit(session: Session, version_id: str | None, refit: Refit | Non
 
 def fetch_predecessor(session: Session, key: ModelKey) -> str | None:
     """Return the version that a rollback would return to."""
-    promotion = _fetch_promotion_to_undo(session, key)
+    promotion = session.scalars(_not_undone(key).limit(1)).first()
     return None if promotion is None else promotion.from_version_id
-
-
-_UNDOING = aliased(LedgerEntry)
 
 
 def _not_undone(key: ModelKey) -> Select[LedgerEntry]:
     """Return the query for the promotions that were not undone, newest first."""
-    is_undone = exists().where(_UNDOING.undoes == LedgerEntry.entry_id)
-    query = select(LedgerEntry).where(is_of(LedgerEntry, key), LedgerEntry.action == "promotion", ~is_undone)
-    return query.order_by(LedgerEntry.entry_id.desc())
-
-
-def _fetch_promotion_to_undo(session: Session, key: ModelKey) -> LedgerEntry | None:
-    last = session.scalars(_not_undone(key).limit(1)).first()
-    return None if last is None or last.from_version_id is None else last
+    undone = select(LedgerEntry.undoes).where(is_of(LedgerEntry, key), LedgerEntry.action == "rollback")
+    undone = undone.where(LedgerEntry.undoes.is_not(None)).correlate(None)
+    query = select(LedgerEntry).where(is_of(LedgerEntry, key), LedgerEntry.action == "promotion")
+    return query.where(LedgerEntry.entry_id.not_in(undone)).order_by(LedgerEntry.entry_id.desc())
 
 
 def _fetch_promotions_to_undo(session: Session, key: ModelKey, to: str | None) -> list[LedgerEntry]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import and_, func, select, update
 
-from retrainer.errors import ArtifactError, RetrainerError, RunInProgress, UnknownName
+from retrainer.errors import ArtifactError, DatabaseError, RetrainerError, RunInProgress, UnknownName
 from retrainer.registry.live_tables import ABTest
 from retrainer.registry.tables import (
     POSTS_INDEX,
@@ -69,8 +69,20 @@ def require_not_pruned(version: ModelVersion, hint: str, kind: type[RetrainerErr
         raise kind(f"the files of '{version.version_id}' were pruned on {time}", hint=hint)
 
 
+def fetch_own_run(session: Session, run_id: str) -> TrainingRun:
+    """Return a run that this process has started.
+
+    Raises:
+        DatabaseError: PostgreSQL lost its start in a crash.
+    """
+    run = session.get(TrainingRun, run_id)
+    if run is None:
+        raise DatabaseError(f"the run '{run_id}' is no longer in the database", hint="Start it again")
+    return run
+
+
 def fetch_running_run(session: Session, run_id: str) -> TrainingRun:
-    run = session.get_one(TrainingRun, run_id)
+    run = fetch_own_run(session, run_id)
     if run.status != "running":
         raise RunInProgress(f"the run '{run_id}' was closed by another process: {run.error}", hint="Start it again")
     return run
@@ -88,13 +100,19 @@ def update_running_run(session: Session, run_id: str, **values: Any) -> None:
         fetch_running_run(session, run_id)  # says why
 
 
-def fetch_with_production(session: Session, version_id: str, key: ModelKey) -> tuple[ModelVersion, ModelVersion | None]:
-    """Return a version, and the one in production of a model, by one query."""
-    is_production = is_of(ModelVersion, key) & ModelVersion.is_production
-    found = session.scalars(select(ModelVersion).where((ModelVersion.version_id == version_id) | is_production)).all()
-    version = next((one for one in found if one.version_id == version_id), None)
-    production = next((one for one in found if one.is_production and one.model_key == key), None)
-    return version or fetch_version(session, version_id), production
+def fetch_run_and_versions(session: Session, run_id: str) -> tuple[TrainingRun, ModelVersion, ModelVersion | None]:
+    """Return a run in progress, the version that it trained and the one in production, by one query.
+
+    Raises:
+        RunInProgress: another process closed the run.
+    """
+    is_either = (ModelVersion.version_id == TrainingRun.model_version_id) | ModelVersion.is_production
+    of_model = (ModelVersion.stream == TrainingRun.stream) & (ModelVersion.model_type == TrainingRun.model_type)
+    query = select(TrainingRun, ModelVersion).join(ModelVersion, of_model & is_either)
+    found = session.execute(query.where(TrainingRun.run_id == run_id)).all()
+    run = fetch_running_run(session, run_id)  # what was found is not asked for again
+    production = next((version for _, version in found if version.is_production), None)
+    return run, fetch_version(session, run.model_version_id or ""), production
 
 
 def set_production(

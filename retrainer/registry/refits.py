@@ -61,11 +61,6 @@ class Refit:
         return None if document is None else cls(**{**document, "through": datetime.fromisoformat(document["through"])})
 
 
-def fit_name(version_id: str, refit: Refit | None) -> str:
-    """Return the name of a fit of a version: `VERSION` for the evaluated one, `VERSION/REFIT_ID` for a live one."""
-    return version_id if refit is None else f"{version_id}/{refit.refit_id}"
-
-
 def new_refit_id(now: datetime) -> str:
     """Return the id of a new live fit: {YYYYMMDD}_{HHMMSS}_{8 hex}."""
     return f"{now.astimezone(UTC):%Y%m%d_%H%M%S}_{secrets.token_hex(4)}"

@@ -69,7 +69,6 @@ class Registry(
             return list_distinct(session, Post.stream)
 
     def has_stream(self, name: str) -> bool:
-        """Whether a stream has versions."""
         with self.database.read() as session:
             return "\0" not in name and bool(session.scalar(select(exists().where(ModelVersion.stream == name))))
 
@@ -80,9 +79,12 @@ class Registry(
 
     def record_silence(self, stream: str, since: datetime) -> bool:
         """Record that no post of a stream has arrived since a time; False if that is recorded already."""
+        query = select(Silence.since).where(Silence.stream == stream)
+        with self.database.read() as session:  # mostly it is, and no other writer has to wait
+            if session.scalar(query) == since:
+                return False
         with self.database.write() as session:
-            recorded = session.get(Silence, stream)
-            if recorded is not None and recorded.since == since:
+            if session.scalar(query) == since:
                 return False
             session.merge(Silence(stream=stream, since=since))
             return True
@@ -100,9 +102,5 @@ class Registry(
         with self.database.read() as session:
             runs = list(session.scalars(query.order_by(TrainingRun.started_at)))
         latest = {run.project_folder: run for run in runs}
-        return [run for run in latest.values() if run.host != socket.gethostname() or _exists(run)]
-
-
-def _exists(run: TrainingRun) -> bool:
-    """Whether the project of a run on this host still exists."""
-    return Path(str(run.project_folder)).is_dir()
+        here = socket.gethostname()  # a project of another host may still exist
+        return [run for run in latest.values() if run.host != here or Path(str(run.project_folder)).is_dir()]

@@ -15,8 +15,9 @@ from retrainer.registry.ledger import new_entry, record_entry
 from retrainer.registry.liveness import ProcessIdentity, explain_death
 from retrainer.registry.promotions import Change, Decision, add_refit, recheck
 from retrainer.registry.queries import (
+    fetch_own_run,
+    fetch_run_and_versions,
     fetch_running_run,
-    fetch_with_production,
     is_of,
     new_id,
     set_production,
@@ -131,16 +132,19 @@ class Runs(Scope):
         as_of: datetime | None,
         *,
         last_run_id: str | None = ANY_RUN,
+        durable: bool = True,
     ) -> TrainingRun:
         """Start a run. A run of this type whose process is dead is closed first.
 
         Args:
             last_run_id: what the last completed run for the same past time, if any, must be; None for none.
+            durable: whether PostgreSQL keeps the start of the run if it crashes before the next commit that is kept. If
+                it does not, the run can record nothing any more.
 
         Raises:
             RunInProgress: another run of this type is in progress, or has completed meanwhile.
         """
-        (run,) = self.start_runs({model_type: algorithm}, now, as_of, last_run_id=last_run_id)
+        (run,) = self.start_runs({model_type: algorithm}, now, as_of, last_run_id=last_run_id, durable=durable)
         return run
 
     def start_runs(
@@ -150,6 +154,7 @@ class Runs(Scope):
         as_of: datetime | None = None,
         *,
         last_run_id: str | None = ANY_RUN,
+        durable: bool = True,
     ) -> list[TrainingRun]:
         """Start a run of each type: all of them, or none.
 
@@ -160,13 +165,14 @@ class Runs(Scope):
             now: the start of the runs.
             as_of: the past time that the runs are for, if any.
             last_run_id: what the last completed run for the same past time, if any, must be; None for none.
+            durable: see `start_run`.
 
         Raises:
             RunInProgress: another run of one of the types is in progress, or has completed meanwhile.
         """
         owner = _owner_columns(ProcessIdentity.current())
         runs = []
-        with self.database.write() as session:
+        with self.database.write(durable=durable) as session:
             for model_type, algorithm in algorithms.items():
                 key = self.key(model_type)
                 require_no_run(session, key, hint="Wait for it to end (--wait SECONDS), or stop that process")
@@ -233,7 +239,7 @@ class Runs(Scope):
     def fail_run(self, run_id: str, error: str, now: datetime) -> TrainingRun:
         """Close a run as failed, unless it is closed already."""
         with self.database.write() as session:
-            run = session.get_one(TrainingRun, run_id)
+            run = fetch_own_run(session, run_id)
             if run.status == "running":
                 _close(run, "failed", now)
                 run.error = error
@@ -244,10 +250,8 @@ class Runs(Scope):
         run_id: str,
         decision: Decision,
         now: datetime,
-        new_refit: NewRefit | None = None,
-        spending: Spending | None = None,
-        *,
-        automatic: bool = True,
+        new_refit: NewRefit | None,
+        spending: Spending | None,
     ) -> FinishedRun:
         """Close a run and carry out its decision, in one transaction.
 
@@ -262,9 +266,8 @@ class Runs(Scope):
             RunInProgress: another process took this one for dead and closed the run.
         """
         with self.database.write() as session:
-            run = fetch_running_run(session, run_id)
+            run, version, production = fetch_run_and_versions(session, run_id)
             key = run.model_key
-            version, production = fetch_with_production(session, run.model_version_id or "", key)
             live_id = version_id_of(production)
             final = recheck(session, key, production, decision)
             change = None
@@ -290,7 +293,7 @@ class Runs(Scope):
                 version_id=version.version_id,
                 from_version_id=live_id,
                 to_version_id=version.version_id if final.promote else live_id,
-                automatic=automatic,
+                automatic=True,
                 run_id=run_id,
                 evidence=final.evidence,
                 refit=version.refit if final.promote else None,

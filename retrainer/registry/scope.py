@@ -46,7 +46,6 @@ class Scope:
         return 4 if self.stream == DEFAULT_STREAM else 8
 
     def key(self, model_type: ModelTypeName) -> ModelKey:
-        """Return the key of the model of a type."""
         return ModelKey(self.stream, model_type)
 
     def is_within(

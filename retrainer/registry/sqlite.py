@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import sqlite3
@@ -12,7 +13,7 @@ from urllib.parse import parse_qsl, quote, unquote
 import sqlalchemy as sa
 from sqlalchemy import event
 
-from retrainer.errors import ConfigError, DatabaseError
+from retrainer.errors import ConfigError, DamagedValue, DatabaseError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -42,7 +43,9 @@ def create_sqlite_engine(url: sa.URL, folder: Path, *, read_only: bool) -> sa.En
             path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise DatabaseError(f"cannot create the folder '{path.parent}': {error.strerror}") from error
-    engine = sa.create_engine(url.set(database=str(path)), connect_args={"timeout": BUSY_TIMEOUT_SECONDS})
+    engine = sa.create_engine(
+        url.set(database=str(path)), connect_args={"timeout": BUSY_TIMEOUT_SECONDS}, json_deserializer=_read_json
+    )
     event.listen(engine, "connect", _prepare_sqlite)
     event.listen(engine, "begin", _begin_sqlite)
     if not read_only:
@@ -59,6 +62,14 @@ def lock_file(path: Path) -> Path:
 def forbid_writing(connection: Any, _record: Any) -> None:
     """Let a connection only read; for the event `connect`."""
     connection.execute("PRAGMA query_only=ON")
+
+
+def _read_json(text: str) -> Any:
+    """Read a JSON value; SQLite lets other programs write any text into its column."""
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise DamagedValue.instead_of(text, "JSON") from error
 
 
 class CommitCounter:
@@ -91,7 +102,6 @@ class CommitCounter:
                 return None
 
     def close(self) -> None:
-        """Close the connection."""
         with self._lock:
             self._close()
 

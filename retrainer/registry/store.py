@@ -49,7 +49,6 @@ class Store:
             self._fs.retries = _ATTEMPTS
 
     def url(self, key: str) -> str:
-        """Return the URL of a key."""
         return f"{self.root_url}/{key}"
 
     def read(self, key: str) -> bytes:

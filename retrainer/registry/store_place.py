@@ -123,7 +123,7 @@ class StorePlace:
         full_name = ".".join((version.version_id, *name.split("/"))).rstrip(".")
         upload = self._uploads.start(full_name, version.model_type_name, version.version_id, list(files))
         try:
-            for path in sorted(files, key=_is_manifest):
+            for path in sorted(files, key=lambda path: path.rpartition("/")[2] == MANIFEST):
                 self._store.write(version_path(version, path), files[path])
         except BaseException:  # a request that failed here may still be carried out: the next run removes the object
             self._uploads.give_up(upload)
@@ -193,7 +193,3 @@ class StorePlace:
         aside = self.set_aside(key) if self._store.exists(key) else None
         self._store.write(key, data)
         return aside
-
-
-def _is_manifest(path: str) -> bool:
-    return path.rpartition("/")[2] == MANIFEST

@@ -9,6 +9,7 @@ PostgreSQL one would import that dialect, which takes longer than most commands 
 
 from __future__ import annotations
 
+import math
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -29,6 +30,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
+from retrainer.errors import DamagedValue
 from retrainer.model_types import ModelTypeName, parse_model_type
 from retrainer.registry.refits import Refit
 from retrainer.streams import DEFAULT_STREAM, ModelKey
@@ -68,7 +70,6 @@ class UTCDateTime(TypeDecorator[datetime]):
 
     @property
     def python_type(self) -> type[datetime]:
-        """The type of the values."""
         return datetime
 
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
@@ -80,11 +81,57 @@ class UTCDateTime(TypeDecorator[datetime]):
         value = value.astimezone(UTC)
         return value.replace(tzinfo=None) if dialect.name == "sqlite" else value
 
+    def result_processor(self, dialect: Dialect, coltype: object) -> Any:
+        """Return what reads a value; SQLite lets other programs write anything into a column of times."""
+        process: Any = super().result_processor(dialect, coltype)
+
+        def read(value: object) -> Any:
+            try:
+                return process(value)
+            except (TypeError, ValueError) as error:
+                raise DamagedValue.instead_of(value, "a time") from error
+
+        return read
+
     def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002
         """Add the zone that the database dropped."""
         if value is None:
             return None
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+class Number(TypeDecorator[float]):
+    """A number; SQLite lets other programs write any text into its column, PostgreSQL `NaN`."""
+
+    impl = Double
+    cache_ok = True
+
+    @property
+    def python_type(self) -> type[float]:
+        """The type of the values."""
+        return float
+
+    def process_result_value(self, value: Any | None, dialect: Dialect) -> float | None:  # noqa: ARG002
+        """Check that it is a number."""
+        if value is None or (isinstance(value, float | int) and not math.isnan(value)):
+            return value
+        raise DamagedValue.instead_of(value, "a number")
+
+
+class Numbers(TypeDecorator[list[float]]):
+    """A list of finite numbers as JSON; other programs can write any JSON into its column."""
+
+    impl = JSON
+    cache_ok = True
+
+    def process_result_value(self, value: Any | None, dialect: Dialect) -> list[float] | None:  # noqa: ARG002
+        """Check that it is one."""
+        try:
+            if isinstance(value, list) and all(map(math.isfinite, value)):
+                return value
+        except (TypeError, OverflowError):
+            pass
+        raise DamagedValue.instead_of(value, "a list of numbers")
 
 
 PlainText = Text().with_variant(Text(collation="C"), "postgresql")
@@ -99,7 +146,7 @@ def one_of(column: str, values: tuple[str, ...]) -> str:
 class Base(DeclarativeBase):
     """Base of the tables."""
 
-    type_annotation_map = {datetime: UTCDateTime, float: Double, dict[str, Any]: JSON, list[Any]: JSON}  # noqa: RUF012
+    type_annotation_map = {datetime: UTCDateTime, float: Number, dict[str, Any]: JSON, list[Any]: JSON}  # noqa: RUF012
 
 
 class DatabaseIdentity(Base):

@@ -118,20 +118,24 @@ class Uploads:
         )
         _in_progress.add(upload.token)
         try:
-            self._store.create(upload.key, upload.document())
-        except FileExistsError as error:
-            _in_progress.discard(upload.token)
-            raise ArtifactError(
-                f"the files of '{version_id}' are being uploaded by another process",
-                hint="Wait for it; what a dead process left, `retrainer doctor --repair` clears",
-            ) from error
+            self._announce(upload)
         except BaseException:
             _in_progress.discard(upload.token)  # it may have been written nevertheless: the next run finds out
             raise
         if self._recorded(upload):
             self.finish(upload)
-            raise ArtifactError(f"'{version_id}' is stored already", hint="Run the command again")
+            raise ArtifactError(f"'{version_id}' is already stored", hint="Run the command again")
         return upload
+
+    def _announce(self, upload: Upload) -> None:
+        try:
+            self._store.create(upload.key, upload.document())
+        except FileExistsError as error:
+            if self.get(upload) != upload:  # else the answer to it was lost, and the client tried again
+                raise ArtifactError(
+                    f"the files of '{upload.version_id}' are being uploaded by another process",
+                    hint="Wait for it to end; `retrainer doctor --repair` removes what a dead process left",
+                ) from error
 
     def finish(self, upload: Upload) -> None:
         """Remove the announcement of an upload whose files are recorded."""

@@ -104,7 +104,6 @@ class Versions(Scope):
             return list(session.scalars(query.limit(limit).offset(offset)))
 
     def count_versions(self, model_type: ModelTypeName | None = None) -> int:
-        """Return the number of versions."""
         query = select(func.count()).select_from(ModelVersion).where(self.is_within(ModelVersion))
         if model_type is not None:
             query = query.where(ModelVersion.model_type == model_type)
@@ -211,9 +210,11 @@ class Versions(Scope):
             if _is_known(session, version):
                 return False
             if (evaluation_id := session.scalars(taken).first()) is not None:
-                raise ArtifactError(f"there is another evaluation '{evaluation_id}' here", hint="Nothing was imported")
+                raise ArtifactError(
+                    f"this project has a different evaluation '{evaluation_id}'", hint="Nothing was imported"
+                )
             if explanation is not None and session.get(ModelExplanation, explanation.explanation_id) is not None:
-                problem = f"there is another explanation '{explanation.explanation_id}' here"
+                problem = f"this project has a different explanation '{explanation.explanation_id}'"
                 raise ArtifactError(problem, hint="Nothing was imported")
             session.add(version)
             session.flush()
@@ -310,12 +311,12 @@ def _is_known(session: Session, version: ModelVersion) -> bool:
         return False
     require_not_pruned(known, "Import it into another project")
     if known.stream != version.stream and known.manifest_sha256 == version.manifest_sha256:
-        raise ArtifactError(f"'{known.version_id}' is here already, in the stream '{known.stream}'")
+        raise ArtifactError(f"'{known.version_id}' is already in this project, in the stream '{known.stream}'")
     if (*known.model_key, known.manifest_sha256) != (*version.model_key, version.manifest_sha256):
-        raise ArtifactError(f"there is another version '{known.version_id}' here", hint="Nothing was imported")
+        raise ArtifactError(f"this project has a different version '{known.version_id}'", hint="Nothing was imported")
     if version.refit is not None and version.refit != known.refit:
         raise ArtifactError(
-            f"'{known.version_id}' is here with another live fit",
+            f"this project has '{known.version_id}' with a different live fit",
             hint="Nothing was imported. Promote it here with --refit",
         )
     return True

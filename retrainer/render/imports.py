@@ -24,7 +24,6 @@ MAX_STREAMS_SHOWN = 10
 
 
 def show_import(result: ImportResult) -> None:
-    """Print the result of an import."""
     _show_files(result.files)
     counts = [
         f"{number(result.added, 'post')} added",
@@ -42,7 +41,7 @@ def show_import(result: ImportResult) -> None:
         console.text(f"Left out: {', '.join(kinds)}")
     if result.dropped:
         columns = [f"{count} of {name}" for name, count in result.dropped.items()]
-        console.text(f"Dropped counts that are no numbers, and kept the posts: {', '.join(columns)}")
+        console.text(f"Dropped counts that are not numbers, and kept the posts: {', '.join(columns)}")
     _show_changes(f"Updated {number(result.updated, 'post')}:", result.updated, result.first_updated, result.files)
     clashes = "1 post clashes" if result.clashing == 1 else f"{result.clashing} posts clash"
     title = f"{clashes} with an earlier one of the same id, which is kept (--update replaces it):"
@@ -77,7 +76,7 @@ def _show_files(files: Sequence[FileResult]) -> None:
         columns = [name if name == path else f"{name} from {quote(path)}" for name, path in file.mapping.items()]
         lines.append(f"Columns: {', '.join(columns)}")
         if file.ids_made:
-            lines.append("Made the ids from time and text, since there is no column of ids")
+            lines.append("No column of IDs: made them from time and text")
         if (text := "\n".join(lines)) not in shown:
             shown.add(text)
             console.text(*lines)

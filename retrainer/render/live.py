@@ -72,7 +72,7 @@ def _show_weeks(weeks: Sequence[LiveWeek], total: int) -> None:
         "Skill": lambda week: Styled(f"{week.skill:+.3f}", skill_style(round(week.skill, 3))),
         "CRPS": lambda week: format_crps(week.live),
         "CRPS naive": lambda week: format_crps(week.naive),
-        "In 80%": lambda week: format_coverage(week.live),
+        "In 80%": lambda week: "-" if week.live.coverage is None else f"{week.live.coverage:.0%}",
         "Error so far": lambda week: _format_interval(week.so_far),
     }
     if not has_crps:
@@ -114,7 +114,7 @@ def notes(report: LiveReport) -> list[str | Styled]:
     found: list[str | Styled] = []
     if report.model_type == "content" and not report.num_posts:
         found.append(
-            "Paid forecasts are scored if they were asked for before the post came: run `retrainer predict content` "
+            "Paid forecasts are scored only if they were made before the post came: run `retrainer predict content` "
             "regularly."
         )
     naive = report.against("naive")
@@ -205,10 +205,6 @@ def _format_score(score: Score | None) -> str:
 
 def format_crps(score: Score | None) -> str:
     return "-" if score is None or score.crps is None else f"{score.crps:.2f}h"
-
-
-def format_coverage(score: Score) -> str:
-    return "-" if score.coverage is None else f"{score.coverage:.0%}"
 
 
 def _format_interval(interval: ErrorInterval) -> str:

@@ -44,7 +44,7 @@ def show_run_results(outcomes: Sequence[RunResult | Failure]) -> None:
             if result.comparison.evidence is not None:
                 console.paragraph(describe_evidence("The new model", result.comparison.evidence))
         if result.run is None:
-            console.paragraph(f"Dry run, nothing is recorded. {result.reason}")
+            console.paragraph(f"Dry run: nothing is recorded. {result.reason}")
         elif result.promoted:
             console.paragraph(console.Styled(f"Promoted: {result.reason}", "good"))
         else:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from datetime import datetime
 
-    from retrainer.health import DiskSpace, Problem
+    from retrainer.health import Problem
     from retrainer.posts.freshness import PostsActivity
     from retrainer.registry.tables import TrainingRun
     from retrainer.schedule.installed import Schedule
@@ -92,7 +92,8 @@ def _surroundings(status: Status | StreamsStatus) -> Iterator[Row]:
     yield from (("schedule", _describe_schedule(schedule)) for schedule in status.schedules)
     if not status.schedules:
         yield "schedule", "none on this machine"
-    yield "disk", _describe_disk(status.disk)
+    disk = status.disk
+    yield "disk", "unknown" if disk is None else f"{disk.free / _GIB:.1f} of {disk.total / _GIB:.1f} GiB free"
     yield "plugins", _describe_plugins(status.plugins)
 
 
@@ -155,10 +156,6 @@ def _describe_schedule(schedule: Schedule) -> str | Styled:
         cron = {True: "a cron daemon is running", False: "no cron daemon is running", None: "unknown whether cron runs"}
         line = f"{when} in {schedule.where}; {cron[schedule.active]}"
     return Styled(line, "bad") if schedule.problem else line
-
-
-def _describe_disk(disk: DiskSpace | None) -> str:
-    return "unknown" if disk is None else f"{disk.free / _GIB:.1f} of {disk.total / _GIB:.1f} GiB free"
 
 
 def _describe_plugins(plugins: list[NeededAlgorithm]) -> str | Styled:

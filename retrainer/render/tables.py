@@ -51,7 +51,7 @@ def show_history(
     live: Mapping[str, Score],
     short_ids: Mapping[str, str],
     *,
-    with_stream: bool = False,
+    with_stream: bool,
 ) -> None:
     """Print training runs, and the latest changes of production.
 
@@ -113,7 +113,7 @@ def _show_changes(entries: Sequence[LedgerEntry], short_ids: Mapping[str, str], 
     console.table(columns, rows, title="Latest changes of production", cut=True)
 
 
-def show_versions(versions: Sequence[ModelVersion], short_ids: Mapping[str, str], *, with_stream: bool = False) -> None:
+def show_versions(versions: Sequence[ModelVersion], short_ids: Mapping[str, str], *, with_stream: bool) -> None:
     """Print a list of versions; `with_stream`, with the stream of each."""
     if not versions:
         console.text("No versions yet. Train one with `retrainer train`")
@@ -198,7 +198,7 @@ def _production_cells(version: ModelVersion, short_ids: Mapping[str, str]) -> tu
     )
 
 
-def show_run(run: TrainingRun, *, with_stream: bool = False) -> None:
+def show_run(run: TrainingRun, *, with_stream: bool) -> None:
     """Print what is recorded about a run."""
     taken = "" if run.completed_at is None else f", took {(run.completed_at - run.started_at).total_seconds():.1f} s"
     for label, value in (
@@ -233,7 +233,7 @@ def show_version(
     live: Score | None,
     explanation: ModelExplanation | None = None,
     *,
-    with_stream: bool = False,
+    with_stream: bool,
 ) -> None:
     """Print everything about a version: training, what its forecasts depend on, scores, decisions.
 
@@ -280,7 +280,7 @@ def _describe_entry(entry: LedgerEntry, version_id: str) -> str:
     return f"{format_minute(entry.recorded_at)} UTC: it {event} {actor}. {describe_reason(entry)}"
 
 
-def show_prunable(prunable: Sequence[Prunable], short_ids: Mapping[str, str], *, with_stream: bool = False) -> None:
+def show_prunable(prunable: Sequence[Prunable], short_ids: Mapping[str, str], *, with_stream: bool) -> None:
     """Print the versions whose files would be deleted, and how much space that frees."""
     if not prunable:
         console.text("No archived version has files to delete")
@@ -339,6 +339,6 @@ def show_posts(summary: PostsSummary, location: str) -> None:
         console.text(f"0 posts in {location}")
         return
     console.text(
-        f"{summary.count} posts, {summary.with_content} with text, from {format_minute(summary.first)} to "
+        f"{number(summary.count, 'post')}, {summary.with_content} with text, from {format_minute(summary.first)} to "
         f"{format_minute(summary.last)} UTC, in {location}"
     )

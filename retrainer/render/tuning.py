@@ -59,11 +59,14 @@ def show_studies(summaries: Sequence[StudySummary], shown: StudyReport | None, *
 def show_study(report: StudyReport) -> None:
     """Print the best trials of a study, the importance of its parameters, and how it ended."""
     summary = report.summary
-    console.paragraph(f"{summary.name}: {_describe_trials(summary)} on {_describe_folds(summary.plan)}")
+    plan = summary.plan
+    folds = f"{len(plan.folds)} folds of {plan.training_count:,} training posts, by {_metric(plan).label}"
+    console.paragraph(f"{summary.name}: {_describe_trials(summary)} on {folds}")
     console.text()
     _show_trials(report)
     if report.importances:
-        console.paragraph(f"Parameter importance: {_describe_importances(report.importances)}")
+        shares = ", ".join(f"{name} {share:.0%}" for name, share in report.importances.items())
+        console.paragraph(f"Parameter importance: {shares}")
     failed = [trial for trial in report.trials if trial.state == "failed"]
     if failed:
         trials = "1 trial failed" if len(failed) == 1 else f"{len(failed)} trials failed"
@@ -143,10 +146,6 @@ def _describe_trials(summary: StudySummary) -> str:
     return f"{trials} ({counts or 'none yet'})"
 
 
-def _describe_folds(plan: StudyPlan) -> str:
-    return f"{len(plan.folds)} folds of {plan.training_count:,} training posts, by {_metric(plan).label}"
-
-
 def _show_trials(report: StudyReport) -> None:
     summary, plan = report.summary, report.summary.plan
     shown = {trial.number: trial for trial in _best_trials(report)}
@@ -206,10 +205,6 @@ def _format_option(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.4g}"
     return str(value).lower() if isinstance(value, bool) else str(value)
-
-
-def _describe_importances(importances: Mapping[str, float]) -> str:
-    return ", ".join(f"{name} {share:.0%}" for name, share in importances.items())
 
 
 def _show_outcome(summary: StudySummary) -> None:

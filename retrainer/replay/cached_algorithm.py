@@ -19,7 +19,7 @@ from retrainer import __version__
 from retrainer.algorithms.budget import Budget
 from retrainer.algorithms.events import EventBus
 from retrainer.algorithms.fingerprint import fingerprint
-from retrainer.algorithms.manager import LoadedAlgorithm
+from retrainer.algorithms.loaded_algorithm import LoadedAlgorithm
 from retrainer.errors import CostLimitReached
 from retrainer.evaluation.lookahead import check_lookahead
 from retrainer.files import write_files

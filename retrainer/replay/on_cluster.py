@@ -152,7 +152,7 @@ def _open(work: Work) -> tuple[Project, PostHistory]:
     project = open_elsewhere(work.config_file, work.settings, os.environ).for_stream(work.stream)
     history = read_history(project, work.model_type, work.now)
     if history.digest(len(history)) != work.digest:
-        raise PostsError(f"the worker finds other posts in {history.location}", hint="Use the same database")
+        raise PostsError(f"the worker sees different posts in {history.location}", hint="Use the same database")
     return project, history
 
 

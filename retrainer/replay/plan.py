@@ -47,7 +47,7 @@ def resolve_span(history: PostHistory, start: datetime, end: datetime | None) ->
         raise InsufficientData(f"there are no posts in {history.location}", hint="Import posts first")
     if end is None and start >= history.last:
         raise UsageError(
-            f"--from '{_day(start)}' is not before the last post, of {_day(history.last)}",
+            f"--from '{_day(start)}' is not before the last post ({_day(history.last)})",
             hint="Choose an earlier --from",
         )
     end = history.last if end is None else end

@@ -15,7 +15,7 @@ from retrainer.errors import UsageError, did_you_mean, invalid_value
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from retrainer.algorithms.manager import LoadedAlgorithm
+    from retrainer.algorithms.loaded_algorithm import LoadedAlgorithm
     from retrainer.config import Settings
     from retrainer.model_types import ModelTypeName
     from retrainer.runtime import Runtime

@@ -87,9 +87,7 @@ def prefetching(
         yield wait
 
 
-def plan_tasks(
-    order: Iterable[tuple[PolicyRun, int]],
-) -> tuple[list[tuple[Policy, Step]], dict[tuple[str, int], int]]:
+def plan_tasks(order: Iterable[tuple[PolicyRun, int]]) -> tuple[list[tuple[Policy, Step]], dict[tuple[str, int], int]]:
     """Return what can be computed in advance, and the number of the task of each step, by policy key and number."""
     tasks: dict[tuple[object, ...], tuple[int, Policy, Step]] = {}
     task_of_step: dict[tuple[str, int], int] = {}

@@ -72,7 +72,6 @@ class LiveScores:
 
     @cached_property
     def score(self) -> Figure:
-        """The overall score."""
         return self._figure(self.figures)
 
     @cached_property

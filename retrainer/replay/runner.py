@@ -73,7 +73,6 @@ def replay(
     The results are kept in the project as those of the latest replay: see `latest`.
 
     Args:
-        runtime: where the algorithms come from.
         now: later posts are not read; it is recorded as the time of the replay.
         start: the time of the first step, UTC.
         end: no step is taken at or after this time, and no later post is used; None for the last post.
@@ -120,7 +119,9 @@ def replay(
             for run in runs:
                 run.sandbox.close()
     results = [(run.policy, run.results) for run in runs]
-    _log_failures([result for _, steps in results for result in steps if result.failed])
+    failed = [result for _, steps in results for result in steps if result.failed]
+    if failed:
+        log.warning("%d runs failed, the first as of %s: %s", len(failed), f"{failed[0].at:%Y-%m-%d}", failed[0].reason)
     found = report(model_type, span, results, ending, history.times)
     if any(policy.live is not None for policy in found.policies):
         record_latest(project, found, now)
@@ -155,11 +156,6 @@ def _take_steps(
     except CostLimitReached as error:
         return Ending(f"Stopped after {done} of {total} steps: {error}", spent_usd=cache.spent_usd)
     return Ending(spent_usd=cache.spent_usd)
-
-
-def _log_failures(failed: Sequence[StepResult]) -> None:
-    if failed:
-        log.warning("%d runs failed, the first as of %s: %s", len(failed), f"{failed[0].at:%Y-%m-%d}", failed[0].reason)
 
 
 def _log_step(run: PolicyRun, result: StepResult) -> None:

@@ -80,12 +80,10 @@ class PostHistory(PostStore):
 
     @property
     def first(self) -> datetime:
-        """The time of the first post."""
         return self.time_of(0)
 
     @property
     def last(self) -> datetime:
-        """The time of the last post."""
         return self.time_of(-1)
 
     def __len__(self) -> int:
@@ -208,7 +206,6 @@ class SandboxProject(Project):
 
     @cached_property
     def posts(self) -> PostStore:
-        """The posts of the past."""
         return self.history
 
 
@@ -222,7 +219,7 @@ def choose_stream(project: Project, name: str | None) -> Project:
     """
     streams = []
     with suppress(InsufficientData), _open_posts(project) as store:
-        streams = store.list_streams()
+        streams = store.table.list_streams()
     return project.for_stream(pick_stream(name, streams or [DEFAULT_STREAM]))
 
 
@@ -265,7 +262,6 @@ def open_sandbox(folder: Path, settings: Settings, history: PostHistory) -> Sand
 
 
 def delete_studies(folder: Path) -> None:
-    """Delete the studies of a sandbox."""
     for name in _files_of(_STUDIES):
         remove(folder / name)
 

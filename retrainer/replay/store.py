@@ -85,7 +85,6 @@ class ReplayStore:
             raise RetrainerError(f"cannot read '{path}': {error}", hint="Start over, without --resume") from error
 
     def close(self) -> None:
-        """Close the file."""
         self._connection.close()
 
     def get(self, key: str) -> CachedResult | None:
@@ -122,7 +121,6 @@ class ReplayStore:
         self._connection.execute("INSERT OR REPLACE INTO steps VALUES (?, ?, ?)", row)
 
     def delete_steps(self, policy: str) -> None:
-        """Delete all steps of a policy."""
         self._connection.execute("DELETE FROM steps WHERE policy = ?", (policy,))
 
 

@@ -36,7 +36,6 @@ def opened(folder: Path, policies: Sequence[str], *, resume: bool) -> Iterator[N
     """Use a folder exclusively; without `resume`, delete what an earlier replay left in it.
 
     Args:
-        folder: the folder.
         policies: the names of the policies, each of which gets a sandbox in it.
         resume: keep what an earlier replay left.
 
@@ -59,7 +58,7 @@ def opened(folder: Path, policies: Sequence[str], *, resume: bool) -> Iterator[N
             yield
     except OSError as error:
         raise RetrainerError(
-            f"cannot write to '{folder}': {error.strerror}", hint="Free some space, or choose another --workdir"
+            f"cannot write to '{folder}': {error.strerror}", hint="Choose another --workdir, or free some space"
         ) from error
 
 

@@ -40,7 +40,6 @@ class Due:
 
     @property
     def sentence(self) -> str:
-        """The state as a sentence."""
         return f"The {self.model_type} model is {'' if self.is_due else 'not '}due: {self.why}"
 
 
@@ -59,7 +58,7 @@ def due(project: Project, model_type: ModelTypeName, now: datetime, *, look_for_
     failed run is retried at the next check. One run makes up for all that were missed.
 
     Args:
-        look_for_drift: whether to read the posts if only drift can make it due, which takes a second per million.
+        look_for_drift: whether to read the posts if only drift can make it due.
     """
     settings = project.settings.retraining
     last = project.registry.get_last_completed_run(model_type) if settings.is_enabled(model_type) else None
@@ -122,13 +121,9 @@ class _NewPosts:
             run = own.registry.get_last_completed_run(model_type)
             return 0 if run is None else count_new_posts(own, run, self._now)
         if model_type not in self._later:
-            registry, posts = self._project.registry, self._project.posts
+            registry = self._project.registry
             self._later[model_type] = registry.count_posts_since_last_runs(model_type, self._now)
-            if model_type == "content":
-                totals = {name: summary.with_content for name, summary in posts.summaries(self._now).items()}
-            else:
-                totals = {name: span.count for name, span in posts.spans(self._now).items()}
-            self._totals[model_type] = totals
+            self._totals[model_type] = registry.count_posts(model_type, self._now)
         return max(self._later[model_type].get(stream, 0), self._totals[model_type].get(stream, 0) - posts_of_run)
 
 

@@ -37,7 +37,7 @@ def timer(expression: Expression, jitter_minutes: int = 0) -> str:
     Args:
         jitter_minutes: the longest delay; systemd chooses one for the machine and the timer.
     """
-    lines = ["[Unit]", "Description=Retrain the prediction models that are due, by the clock", "", "[Timer]"]
+    lines = ["[Unit]", "Description=Schedule for retraining the prediction models", "", "[Timer]"]
     lines += [f"OnCalendar={calendar}" for calendar in expression.calendar()]
     if jitter_minutes:
         lines += [f"RandomizedDelaySec={jitter_minutes}min", "FixedRandomDelay=true"]

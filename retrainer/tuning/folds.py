@@ -65,8 +65,8 @@ def plan_folds(count: int) -> tuple[tuple[FoldBounds, ...], FoldBounds]:
     if size < MIN_TARGETS:
         needed = MIN_FIRST_POSTS + (MIN_FOLDS + 1) * MIN_TARGETS
         raise InsufficientData(
-            f"Insufficient data for tuning: {count} training posts are too few for {MIN_FOLDS} folds and one more that "
-            "is held back",
+            f"Insufficient data for tuning: {count} training posts are too few for {MIN_FOLDS} folds and a "
+            "held-back one",
             hint=f"Collect more data: {needed} training posts are needed, which are those before the test posts",
         )
     starts = [count - size * block for block in range(folds + 1, 0, -1)]

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
 
     from retrainer.algorithms.budget import Budget
-    from retrainer.algorithms.manager import LoadedAlgorithm
+    from retrainer.algorithms.loaded_algorithm import LoadedAlgorithm
     from retrainer.evaluation.evaluate import Evaluation
     from retrainer.registry.budgets import SharedBudget
     from retrainer.runtime import Runtime
@@ -69,7 +69,6 @@ class Objective:
         return next(space for space in self.spaces if space.name == name)
 
     def fold(self, bounds: FoldBounds) -> Fold:
-        """Return one of the folds."""
         plan = self.plan
         return open_fold(self.training, bounds, plan.model_type, plan.max_predictions, plan.origin)
 
@@ -155,7 +154,8 @@ def paired_gain(a: Evaluation, b: Evaluation, metric: MetricName) -> Gain:
     quality: Callable[[NDArray[np.float64]], NDArray[np.float64]] = model_type.overall_score
     sign = 1
     if metric == "crps":
-        quality, sign = partial(_minus_column, model_type.figure_names.index(METRIC_KEYS[metric])), -1
+        column = model_type.figure_names.index(METRIC_KEYS[metric])
+        quality, sign = lambda means: -means[..., column], -1  # less is better
     score_a, score_b = (float(quality(side.mean(axis=0))) for side in figures)
     differences = resample_improvement(figures[0], figures[1], quality).differences
     low, high = (float(bound) for bound in np.quantile(differences, [(1 - LEVEL) / 2, (1 + LEVEL) / 2]))
@@ -167,8 +167,3 @@ def paired_gain(a: Evaluation, b: Evaluation, metric: MetricName) -> Gain:
         score_b=sign * score_b,
         num_predictions=int(both.sum()),
     )
-
-
-def _minus_column(column: int, means: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return (…) the negative of one of the figures of (…, k) means, of which less is better."""
-    return -means[..., column]

@@ -9,9 +9,8 @@ import numpy as np
 
 from retrainer.algorithms.fingerprint import fingerprint
 from retrainer.errors import PostsError, UsageError
-from retrainer.model_types import get_model_type
 from retrainer.model_types.base import utc_times
-from retrainer.pipeline.split import load_posts, split_by_time
+from retrainer.pipeline.split import load_and_split
 from retrainer.tuning.folds import plan_folds
 from retrainer.tuning.objective import Objective
 from retrainer.tuning.plan import StudyPlan, TunedAlgorithm
@@ -84,13 +83,7 @@ def load_training_posts(project: Project, request: TuningRequest, now: datetime)
     Raises:
         InsufficientData: there are too few posts, or they contain nothing to learn from.
     """
-    settings, location = project.settings.retraining, project.posts.location
-    posts = load_posts(project, request.model_type, now)
-    kind = "posts with text" if request.model_type == "content" else "posts"
-    split = split_by_time(posts, settings.test_split, settings.min_training_samples, location, kind)
-    training = split.training.copy()  # a view would hold on to the test posts
-    get_model_type(request.model_type).require_trainable(training)
-    return training
+    return load_and_split(project, request.model_type, now).training.copy()  # a view would hold on to the test posts
 
 
 def posts_digest(posts: pd.DataFrame) -> str:

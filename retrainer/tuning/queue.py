@@ -60,7 +60,6 @@ class TrialQueue:
 
     @property
     def url(self) -> URL:
-        """The URL of the storage."""
         return self._storage.engine.url
 
     def claim(self) -> Trial | None:
@@ -92,7 +91,7 @@ class TrialQueue:
         )
         return optuna.Trial(study, trial_id)
 
-    def claim_all(self, is_stopping: Callable[[], bool] = lambda: False) -> Iterator[Trial]:
+    def claim_all(self, is_stopping: Callable[[], bool]) -> Iterator[Trial]:
         """Yield a claimed trial after another, until all are finished; wait for those that other processes run."""
         while not is_stopping():
             if (trial := self.claim()) is not None:

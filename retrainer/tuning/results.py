@@ -119,7 +119,6 @@ class StudySummary:
 
     @property
     def model_type(self) -> ModelTypeName:
-        """The model type."""
         return self.plan.model_type
 
     @property

@@ -78,12 +78,9 @@ class Trials:
 
     def is_stopping(self) -> bool:
         """Whether no trial may be started any more: the time is up, or another process has ended the study."""
-        return self.is_out_of_time() or self.study.outcome() is not None
-
-    def is_out_of_time(self) -> bool:
-        """Whether no trial may be started any more, since the time is up."""
         limit = self.request.timeout_seconds
-        return limit is not None and time.monotonic() - self.started >= limit
+        is_out_of_time = limit is not None and time.monotonic() - self.started >= limit
+        return is_out_of_time or self.study.outcome() is not None
 
     def report_progress(self) -> None:
         """Report how far the study is."""

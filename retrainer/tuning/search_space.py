@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from optuna.trial import BaseTrial
     from pydantic import BaseModel
 
-    from retrainer.algorithms.manager import LoadedAlgorithm
+    from retrainer.algorithms.loaded_algorithm import LoadedAlgorithm
     from retrainer.config import Settings
     from retrainer.model_types import ModelTypeName
     from retrainer.runtime import Runtime

@@ -14,7 +14,7 @@ from retrainer.pipeline.loading import load_configured_algorithm
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from retrainer.config import Key, Settings
+    from retrainer.config import Key
     from retrainer.model_types import ModelTypeName
     from retrainer.project import Project
     from retrainer.runtime import Runtime
@@ -39,7 +39,10 @@ def list_changes(
     Raises:
         ConfigError: the settings file cannot be read.
     """
-    settings = _read_settings(project).for_stream(project.stream)
+    path = project.config_file
+    # Without the environment, which a file cannot change.
+    settings, _ = settings_file.parse_settings(settings_file.read_file(path), path, {})
+    settings = settings.for_stream(project.stream)
     section: Key = (f"{model_type}_model",)
     if settings.list_patterns(project.stream) or len(project.list_streams()) > 1:
         section = ("streams", project.stream, *section)
@@ -74,7 +77,8 @@ def write_changes(
     for key, value in changes.items():
         if key[0] == "streams" and _PATTERN_CHARACTERS & set(project.stream):
             raise _by_hand(f"the name of the stream '{project.stream}' is also a pattern that matches others")
-        text = settings_edit.change_key(text, key, _as_yaml(value), path)
+        written = yaml.safe_dump(value, default_flow_style=True, allow_unicode=True, width=10_000)
+        text = settings_edit.change_key(text, key, written, path)
     changed = text.encode()
     settings = settings_file.parse_settings(changed, path, {}, written=False)[0].for_stream(project.stream)
     chosen, configured = load_configured_algorithm(settings, runtime, model_type)
@@ -97,14 +101,5 @@ def format_changes(changes: Changes) -> str:
     return yaml.safe_dump(tree, sort_keys=False, allow_unicode=True).rstrip()
 
 
-def _read_settings(project: Project) -> Settings:
-    """Return the settings of the file, without the environment, which a file cannot change."""
-    return settings_file.parse_settings(settings_file.read_file(project.config_file), project.config_file, {})[0]
-
-
 def _by_hand(problem: str) -> ConfigError:
     return ConfigError(f"cannot write the tuned options: {problem}", hint="Change the settings by hand")
-
-
-def _as_yaml(value: Any) -> str:
-    return yaml.safe_dump(value, default_flow_style=True, allow_unicode=True, width=10_000)

@@ -80,7 +80,6 @@ def open_storage(project: Project) -> RDBStorage:
 
 
 def close_storage(storage: RDBStorage) -> None:
-    """Close the connections."""
     storage.remove_session()
     storage.engine.dispose()
 
@@ -95,11 +94,16 @@ def storage_errors(url: sa.URL) -> Iterator[None]:
     try:
         yield
     except sa.exc.DBAPIError as error:
-        raise translate_error(error, sa.create_engine(url)) from error
+        raise translate_error(error, _engine_of(url)) from error
     except StorageInternalError as error:
         if isinstance(error.__cause__, sa.exc.DBAPIError):
-            raise translate_error(error.__cause__, sa.create_engine(url)) from error
+            raise translate_error(error.__cause__, _engine_of(url)) from error
         raise DatabaseError(f"cannot use the studies in {location(sa.create_engine(url))}: {error}") from error
+
+
+def _engine_of(url: sa.URL) -> sa.Engine:
+    """Return an engine that messages are about."""
+    return sa.create_engine(url, execution_options={"retrainer_setting": KEY})
 
 
 def _open(url: sa.URL, engine_options: dict[str, object]) -> RDBStorage:

@@ -138,7 +138,9 @@ def start_or_resume(storage: RDBStorage, plan: StudyPlan, now: datetime, *, is_p
         optuna.create_study(storage=storage, study_name=name, directions=directions)
     study = optuna.load_study(storage=storage, study_name=name)
     if CREATED_AT not in study.user_attrs:
-        _name_values(study, plan)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ExperimentalWarning)
+            study.set_metric_names([plan.metric, *(["cost_usd"] if plan.cost_objective else [])])
         study.set_user_attr(PLAN, plan.document())
         study.set_user_attr(CREATED_AT, format_time(now))
     return _open(storage, name, plan)
@@ -249,7 +251,6 @@ def default_trial(plan: StudyPlan, trials: Sequence[TrialResult]) -> TrialResult
 
 
 def open_pruner() -> MedianPruner:
-    """Return the pruner of a study."""
     return MedianPruner(n_startup_trials=PRUNING_STARTUP_TRIALS, n_warmup_steps=PRUNING_WARMUP_FOLDS)
 
 
@@ -306,12 +307,6 @@ def _importances(study: OpenStudy) -> dict[str, float]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # that a parameter is in few trials
         return optuna.importance.get_param_importances(study.optuna, target=target)
-
-
-def _name_values(study: optuna.Study, plan: StudyPlan) -> None:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ExperimentalWarning)
-        study.set_metric_names([plan.metric, *(["cost_usd"] if plan.cost_objective else [])])
 
 
 def _names(storage: RDBStorage) -> list[str]:

@@ -27,9 +27,7 @@ if TYPE_CHECKING:
     from optuna import Trial
     from pydantic import BaseModel
 
-    from retrainer.registry.budgets import SharedBudget
     from retrainer.tuning.objective import Objective
-    from retrainer.tuning.plan import FoldBounds
     from retrainer.tuning.queue import TrialQueue
     from retrainer.tuning.results import TrialResult
     from retrainer.tuning.search_space import SearchSpace
@@ -116,7 +114,8 @@ def _score_folds(queue: TrialQueue, trial: Trial, objective: Objective) -> list[
             if objective.budget is not None and is_paid and not is_default:
                 objective.budget.require(queue.max_fold_cost())
             try:
-                values.append(_score_fold(objective, space, options, bounds, cost))
+                with objective.open_budget(*([] if cost is None else [cost])) as budget:
+                    values.append(objective.value(objective.evaluate(space.algorithm, options, bounds, budget)))
             finally:
                 trial.set_user_attr(COST, spent := 0.0 if cost is None else cost.limit_and_use()[1])
             trial.set_user_attr(FOLD_VALUES, values)
@@ -138,10 +137,3 @@ def _options_of(objective: Objective, trial: Trial) -> tuple[SearchSpace, BaseMo
         return suggest(objective.spaces, trial)
     space = objective.space(given)
     return space, space.options
-
-
-def _score_fold(
-    objective: Objective, space: SearchSpace, options: BaseModel, bounds: FoldBounds, cost: SharedBudget | None
-) -> float:
-    with objective.open_budget(*([] if cost is None else [cost])) as budget:
-        return objective.value(objective.evaluate(space.algorithm, options, bounds, budget))

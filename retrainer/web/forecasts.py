@@ -70,7 +70,6 @@ class Forecasts:
             project: the project seen from the stream.
             version: the production version.
             posts: how many posts there are, and which one is the newest.
-            now: the time, UTC.
         """
         newest = posts.freshness.newest_at if posts.freshness else None
         key = ("next post", version.fit, newest, posts.count)

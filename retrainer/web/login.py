@@ -44,7 +44,7 @@ async def log_in(request: Request) -> Response:
     """Log in with the token of the form."""
     site = get_site(request)
     back = _address_inside(request.query_params.get("next"))
-    if site.token is None:
+    if site.auth.token is None:
         return _form(request, back, status=403)
     # An id that the browser got with the form shows that the form is ours: there is no session yet.
     form_id = request.cookies.get(_form_cookie(request), "")
@@ -59,7 +59,7 @@ async def log_in(request: Request) -> Response:
     if seconds := site.logins.wait(client):
         message = f"Too many failed logins. Try again in {seconds} s"
         return _form(request, back, message, status=429, headers={"Retry-After": str(seconds)})
-    if not secrets.compare_digest(fields.get("token", "").strip().encode(), site.token.encode()):
+    if not secrets.compare_digest(fields.get("token", "").strip().encode(), site.auth.token.encode()):
         site.logins.add_failure(client)
         log.warning("Failed login from %s", client)
         return _form(request, back, "The token is wrong", status=403)
@@ -93,7 +93,7 @@ def _form(
     site, form_id = get_site(request), secrets.token_urlsafe(16)
     values = {"csrf": site.sessions.form_token(form_id), "next": back, "problem": problem}
     answer = PageResponse(render(request, Page("login.html", "Log in", values)), status, headers)
-    if site.token is not None:
+    if site.auth.token is not None:
         _set_cookie(request, answer, _form_cookie(request), form_id, FORM_SECONDS)
     return answer
 

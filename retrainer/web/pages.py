@@ -10,7 +10,7 @@ from urllib.parse import urlencode
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
-from retrainer.errors import DatabaseError, RetrainerError, ServerBusy, UsageError, did_you_mean
+from retrainer.errors import DamagedValue, DatabaseError, RetrainerError, ServerBusy, UsageError, did_you_mean
 from retrainer.streams import check_stream_name
 from retrainer.web.rendering import Frame, Page, render_page
 from retrainer.web.site import Visit
@@ -55,7 +55,6 @@ class PageResponse(Response):
 
 
 def route_of(spec: PageSpec) -> Route:
-    """Return the route of a page."""
     path, view, work, cached = spec.path, spec.view, spec.work, spec.cached
     known = {"stream", *spec.parameters}
 
@@ -66,7 +65,7 @@ def route_of(spec: PageSpec) -> Route:
         try:
             query = read_parameters(request, known)
             session = find_session(request)
-            notice = session.take_notice() if session is not None else None
+            notice = session.notices.pop() if session is not None and session.notices else None
             key = (path, tuple(request.path_params.items()), tuple(sorted(query.items())), session is not None)
 
             def compute() -> bytes:
@@ -75,11 +74,7 @@ def route_of(spec: PageSpec) -> Route:
                 is_dated = cached in {"never", "briefly"}
                 return render_page(page, Frame.around(page, visit, notice, is_dated=is_dated))
 
-            if cached == "never" or notice is not None:
-                return PageResponse(await site.threads.run(work, compute))
-            keep = site.answers.no_runs if cached == "without runs" else site.streams.are_in_database
-            get = site.answers.get
-            return PageResponse(await site.threads.run(work, get, key, compute, keep, may_be_old=cached == "briefly"))
+            return PageResponse(await site.respond(work, cached if notice is None else "never", key, compute))
         except NoStream:
             return redirect("/")
         except RetrainerError as error:
@@ -112,7 +107,7 @@ def refuse_reader(request: Request) -> Response | None:
 
 
 def _may_read(request: Request) -> bool:
-    return not get_site(request).protect_reads or request.state.trusted or find_session(request) is not None
+    return not get_site(request).auth.protect_reads or request.state.trusted or find_session(request) is not None
 
 
 def redirect_to_login(request: Request) -> Response:
@@ -177,10 +172,15 @@ def render(request: Request, page: Page) -> bytes:
     return render_page(page, Frame.around(page, visit))
 
 
+def retry_headers(error: RetrainerError) -> dict[str, str]:
+    """Return when to ask again, for an error that may pass."""
+    may_pass = isinstance(error, DatabaseError | ServerBusy) and not isinstance(error, DamagedValue)
+    return {"Retry-After": RETRY_SECONDS} if may_pass else {}
+
+
 async def answer_error(request: Request, error: RetrainerError) -> Response:
     """Answer with the page of an error: one line, and what to do."""
     if error.http_status >= SERVER_ERROR:
         log.error("%s", error)
-    headers = {"Retry-After": RETRY_SECONDS} if isinstance(error, DatabaseError | ServerBusy) else {}
     page = Page("error.html", "Not found" if error.http_status == NOT_FOUND else "Error", {"error": error})
-    return PageResponse(render(request, page), error.http_status, headers)
+    return PageResponse(render(request, page), error.http_status, retry_headers(error))

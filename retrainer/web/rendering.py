@@ -82,7 +82,7 @@ class Frame:
             now=visit.now,
             current=page.current,
             signed_in=visit.signed_in,
-            can_sign_in=visit.site.token is not None,
+            can_sign_in=visit.site.auth.token is not None,
             notice=notice,
             as_of=visit.now if is_dated else None,
         )

@@ -61,9 +61,6 @@ def report_project(
     """Return the report that was asked for; see `make_report`.
 
     Args:
-        opened: the project.
-        runtime: where the algorithms come from.
-        now: the time, UTC.
         model_type: only this one; None for both or, with `version`, for its own.
         version: the name of the version to describe; None for those in production.
         stream: the stream; None for that of the version, or the only one.
@@ -93,8 +90,6 @@ def make_report(
 
     Args:
         project: the project, seen from the stream.
-        runtime: where the algorithms come from.
-        now: the time, UTC.
         model_types: what it is about.
         version: the version to describe; None for those in production.
 
@@ -110,7 +105,8 @@ def make_report(
         "part_of": _part_of,
         "versions": [
             gather_version(project, one, feature_importance(project, runtime, one))
-            for one in ([version] if version is not None else _find_production(project, model_types))
+            for one in ([version] if version is not None else map(project.registry.get_production, model_types))
+            if one is not None
         ],
         "posts": gather_posts(project, now, model_types),
         "live": gather_live(project, now, model_types),
@@ -144,11 +140,6 @@ def _part_of(page: Markup, prefix: str, about: str) -> Markup:
     html = _IDS.sub(lambda found: f' {found[1]}="{" ".join(f"{prefix}-{name}" for name in found[2].split())}"', html)
     html = _REFERENCE.sub(rf"\g<1>{prefix}-", html)
     return Markup(_HEADING.sub(lambda found: f"<{found[1]}h{int(found[2]) + 1}", html))  # noqa: S704  it was Markup
-
-
-def _find_production(project: Project, model_types: Sequence[ModelTypeName]) -> list[ModelVersion]:
-    found = (project.registry.get_production(model_type) for model_type in model_types)
-    return [version for version in found if version is not None]
 
 
 def _point_links_inside(html: str) -> str:

@@ -35,10 +35,6 @@ class Session:
     csrf: str
     notices: list[str] = field(default_factory=list)
 
-    def take_notice(self) -> str | None:
-        """Return what was done and not shown yet."""
-        return self.notices.pop() if self.notices else None
-
 
 class Sessions:
     """The logins of one server, which end with it. Only the hashes of their ids are kept.
@@ -67,7 +63,6 @@ class Sessions:
             return self._known.get(_hash(session_id))
 
     def end(self, session_id: str) -> None:
-        """End a session."""
         with self._lock:
             self._known.pop(_hash(session_id), None)
 

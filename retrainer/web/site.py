@@ -1,131 +1,73 @@
-"""What the pages need from the server that they are part of."""
+"""The project that a server serves, with its services, and one visit of a page."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, ParamSpec, Protocol, TypeVar
+from typing import TYPE_CHECKING, Literal
 
 from retrainer.web.sessions import LoginLimit, Sessions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Mapping
     from datetime import datetime
-    from pathlib import Path
 
-    from retrainer.algorithms import Importance
-    from retrainer.model_types import ModelTypeName
-    from retrainer.model_types.base import Reliability
     from retrainer.project import Project
-    from retrainer.registry.tables import ModelEvaluation, ModelVersion, TrainingRun
     from retrainer.runtime import Runtime
+    from retrainer.serving.auth import Auth
+    from retrainer.serving.caches import ResponseCache, VersionCache
+    from retrainer.serving.runs import RunStarter
+    from retrainer.serving.streams import Streams
+    from retrainer.serving.threads import Threads, Work
     from retrainer.web.background import Background
     from retrainer.web.forecasts import Forecasts
     from retrainer.web.sessions import Session
 
-P = ParamSpec("P")
-T = TypeVar("T")
-Work = Literal["look", "change", "inspect", "forecast"]  # the kinds of threads of the server
 Caching = Literal["never", "briefly", "without runs", "always"]
-
-
-class Threads(Protocol):
-    """Threads for blocking work: nothing blocks the event loop."""
-
-    async def run(self, work: Work, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Run a call in a thread."""
-        ...
-
-
-class Answers(Protocol):
-    """A cache of bodies until the database changes."""
-
-    def get(
-        self,
-        key: Hashable,
-        compute: Callable[[], bytes],
-        keep: Callable[[], bool] | None = None,
-        *,
-        may_be_old: bool = False,
-    ) -> bytes:
-        """Return the body under a key."""
-        ...
-
-    def no_runs(self) -> bool:
-        """Whether no run is in progress."""
-        ...
-
-
-class Streams(Protocol):
-    """The streams of the project."""
-
-    def are_in_database(self) -> bool:
-        """Whether the project's own tables show which streams there are."""
-        ...
-
-    def choose(self, name: str | None) -> Project:
-        """Return the project seen from a stream; None for the only one."""
-        ...
-
-    def find_version(self, name: str, stream: str | None) -> tuple[Project, ModelVersion]:
-        """Return the version of a name, and the project seen from its stream."""
-        ...
-
-    def find_run(self, name: str, stream: str | None) -> TrainingRun:
-        """Return the run of a name: its id, or a unique part of it."""
-        ...
-
-
-class Versions(Protocol):
-    """A cache of what is computed from a version's files, which never change."""
-
-    def reliability(self, version: ModelVersion, row: ModelEvaluation) -> list[Reliability] | None:
-        """Return the reliability of a recorded evaluation; None if it cannot be computed for now."""
-        ...
-
-    def importance(self, version: ModelVersion) -> list[Importance] | None:
-        """Return the feature importance of a version; None if it cannot be computed for now."""
-        ...
-
-
-class Runs(Protocol):
-    """Starts runs."""
-
-    @property
-    def log_folder(self) -> Path:
-        """The folder of the runs' log files, which are named by run id."""
-        ...
-
-    def start(
-        self, project: Project, model_type: ModelTypeName | None, *, auto_promote: bool | None
-    ) -> dict[str, str | None]:
-        """Start a run of one model type or of both, and return the run ids by model type."""
-        ...
 
 
 @dataclass(frozen=True)
 class Site:
-    """The project that the pages show, and the services of the server.
+    """The project that a server serves, and its services.
 
     Attributes:
-        token: the one to log in with; None if nothing can be changed by the pages.
-        protect_reads: whether the pages are shown only after a login.
-        forecasts: of the next posts.
+        auth: who may call; without a token, the pages change nothing.
+        responses: the cached pages and documents.
+        versions: what is computed from the files of versions, cached.
+        forecasts: of the next posts, for the pages.
         background: computes what takes longer than a page may.
+        sessions: the logins.
+        logins: limits failed ones.
     """
 
     project: Project
     runtime: Runtime
+    auth: Auth
     streams: Streams
     threads: Threads
-    answers: Answers
-    runs: Runs
-    versions: Versions
-    token: str | None
-    protect_reads: bool
+    runs: RunStarter
+    responses: ResponseCache
+    versions: VersionCache
     forecasts: Forecasts
     background: Background
     sessions: Sessions = field(default_factory=Sessions)
     logins: LoginLimit = field(default_factory=LoginLimit)
+
+    async def respond(self, work: Work, cached: Caching, key: Hashable, compute: Callable[[], bytes]) -> bytes:
+        """Return the body of a response, computed in a thread or cached.
+
+        Args:
+            work: the kind of work.
+            cached: whether it is cached while the database does not change, since it depends on nothing but the key and
+                the database: never, always (for a second at most if the posts are in a foreign table, where another
+                stream may appear), or while no run is in progress (else for a second at most); `briefly` is for a
+                second at most, whatever changes.
+            key: distinguishes the responses.
+            compute: returns the body.
+        """
+        if cached == "never":
+            return await self.threads.run(work, compute)
+        keep = self.responses.no_runs if cached == "without runs" else self.streams.are_in_database
+        return await self.threads.run(work, self.responses.get, key, compute, keep, may_be_old=cached == "briefly")
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
+    from retrainer.serving.threads import Work
     from retrainer.web.rendering import Page
-    from retrainer.web.site import Caching, Visit, Work
+    from retrainer.web.site import Caching, Visit
 
     View = Callable[[Visit], Page]
 
@@ -42,9 +43,7 @@ def page(
         view: returns the page. It runs in a thread, with its rendering, and raises RetrainerError for an error page.
         about: whether the page shows one stream, that of `?stream=` or the only one, or finds out by itself.
         parameters: the names of the parameters of the address, besides `stream`.
-        work: the kind of thread: `look` for a few queries, `inspect` for what may load a version, `forecast` for what
-            may make forecasts.
-        cached: as for the endpoints of the API: `always` while the database does not change, `without runs` while no
-            run is in progress either, `briefly` for a second.
+        work: the kind of work; see `Threads.run`.
+        cached: see `Site.respond`.
     """
     return PageSpec(path, view, about, parameters, work, cached)

@@ -36,7 +36,6 @@ def list_static_files() -> frozenset[str]:
 
 @cache
 def static_file(name: str) -> StaticFile:
-    """Return a static file of the package."""
     packaged = files("retrainer.web").joinpath("static", name)
     content = style.stylesheet().encode() if name == CHARTS else packaged.read_bytes()
     return StaticFile(content, TYPES[name.rpartition(".")[2]], hashlib.sha256(content).hexdigest())

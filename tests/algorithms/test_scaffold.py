@@ -11,6 +11,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from retrainer.algorithms.scaffold import write_plugin
+from retrainer.errors import RetrainerError
+from tests.conftest import no_room_for_files
+
 if TYPE_CHECKING:
     from tests.command_line import Runner
 
@@ -22,6 +26,12 @@ def install(package: Path, site: Path) -> dict[str, str]:
     offline = ["--quiet", "--no-deps", "--no-index", "--no-build-isolation", "--target", str(site)]
     subprocess.run([sys.executable, "-m", "pip", "install", *offline, str(package)], check=True, timeout=120)
     return {"PYTHONPATH": str(site)}
+
+
+def test_a_full_disk_leaves_no_part_of_a_plugin(tmp_path: Path) -> None:
+    with no_room_for_files(), pytest.raises(RetrainerError, match="cannot write to"):
+        write_plugin("two_gaps", tmp_path / "new")
+    assert write_plugin("two_gaps", tmp_path / "new")
 
 
 @pytest.mark.slow
@@ -66,8 +76,8 @@ def test_the_plugin_in_the_readme_installs_as_written(tmp_path: Path, retrainer_
     [
         ("Last-Gap", "invalid name 'Last-Gap'. Use lower-case letters, digits and, between them, underscores, such as"),
         ("last_", "invalid name 'last_'. "),
-        ("baseline", "the algorithm 'baseline' is installed already. Choose another name"),
-        ("models", "'retrainer-models' exists already. Choose another folder"),
+        ("baseline", "the algorithm 'baseline' is already installed. Choose another name"),
+        ("models", "'retrainer-models' already exists. Choose another folder"),
     ],
 )
 def test_a_new_plugin_replaces_nothing(name: str, problem: str, folder: Path, retrainer: Runner) -> None:

@@ -103,10 +103,10 @@ def thread_server(
     """
     from retrainer.api import server as module
     from retrainer.api.app import create_app
-    from retrainer.api.auth import load_auth
-    from retrainer.api.threads import THREADS, Threads
     from retrainer.cli.serve import _open_connections
     from retrainer.notify import open_runtime
+    from retrainer.serving.auth import load_auth
+    from retrainer.serving.threads import THREADS, Threads
 
     with ExitStack() as stack:
         stack.enter_context(environment(env or {}))

@@ -88,11 +88,11 @@ def test_a_token_file_overrides_the_environment(trained: str, serve_process: Ser
         (["--protect-reads"], None, "--protect-reads requires a token, and none is set"),
         ([], "short", "RETRAINER_API_TOKEN: the token has fewer than 16 characters"),
         ([], "", "RETRAINER_API_TOKEN: the token has fewer than 16 characters"),
-        ([], "two words of letters", "RETRAINER_API_TOKEN: a token is one word"),
-        ([], "ein-schlüssel-mit-umlaut", "RETRAINER_API_TOKEN: a token is one word"),
+        ([], "two words of letters", "RETRAINER_API_TOKEN: the token must be one word"),
+        ([], "ein-schlüssel-mit-umlaut", "RETRAINER_API_TOKEN: the token must be one word"),
         (["--token-file", "nowhere"], None, "cannot read the token file 'nowhere': No such file"),
         (["--token-file", "."], None, "cannot read the token file '.': it is a folder"),
-        (["--port", "70000"], None, "Invalid value for '--port'"),
+        (["--port", "70000"], None, "--port: invalid value '70000' (must be less than or equal to 65535)"),
         (["--allowed-host", "http://x"], None, "--allowed-host: invalid value 'http://x' (must be a host name"),
         (["--allowed-host", "x:80"], None, "--allowed-host: invalid value 'x:80' (must be a host name"),
     ],
@@ -240,8 +240,11 @@ def test_the_token_appears_nowhere(trained: str, serve_process: ServeProcess, fo
     assert not any(TOKEN in text for text in logs)
 
 
+@pytest.mark.slow
 def test_a_missing_extra_is_one_line_with_the_command_to_install_it(folder: Path) -> None:
-    script = "import sys; sys.modules[sys.argv[1]] = None; from retrainer.__main__ import run; sys.exit(run(['serve']))"
+    script = (
+        "import sys; sys.modules[sys.argv[1]] = None; from retrainer.cli.program import run; sys.exit(run(['serve']))"
+    )
     for package in ("fastapi", "uvicorn", "prometheus_client"):
         done = subprocess.run(
             [sys.executable, "-c", script, package], cwd=folder, capture_output=True, text=True, check=False

@@ -34,7 +34,8 @@ def many_files() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("many_files")
-@pytest.mark.parametrize(("sockets", "files"), [(300, 250), pytest.param(2000, 1024, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize(("sockets", "files"), [(300, 250), (2000, 1024)])
 def test_idle_sockets_do_not_stop_answers(sockets: int, files: int, serve_process: ServeProcess) -> None:
     server = serve_process()
     resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE, (files, files))

@@ -6,8 +6,9 @@ import json
 import select
 import signal
 import socket
+import sqlite3
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import closing, suppress
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -52,6 +53,18 @@ def test_a_large_body_without_a_length_is_cut_off(bad_input_server: Server) -> N
     assert text.startswith(b"HTTP/1.1 413 ")
 
 
+@pytest.mark.parametrize("path", ["/models/rollback/timing", "/login"])
+def test_a_body_in_broken_chunks_is_answered_once_and_is_no_error(path: str, bad_input_server: Server) -> None:
+    connection = raw(bad_input_server, f"POST {path} HTTP/1.1")
+    with connection, connection.makefile("rb") as answer:
+        connection.sendall(b"Content-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\nno chunk\r\n")
+        text = answer.read()
+    assert text.startswith(b"HTTP/1.1 400 ")
+    assert text.count(b"HTTP/1.1 ") == 1
+    assert bad_input_server.get("/health/live").status_code == 200
+    assert not [line for line in bad_input_server.lines if "ERROR" in line or "Traceback" in line]
+
+
 @pytest.mark.parametrize("head", ["no http", "GET / HTTP/1.1\r\nbroken header", "GET /\x01 HTTP/1.1"])
 def test_malformed_http_is_answered_with_the_error_document(head: str, bad_input_server: Server) -> None:
     connection = raw(bad_input_server, head)
@@ -64,16 +77,9 @@ def test_malformed_http_is_answered_with_the_error_document(head: str, bad_input
     assert b"nosniff" in text
 
 
-@pytest.fixture
-def impatient_server(folder: Path, serve: Serve, monkeypatch: pytest.MonkeyPatch) -> Server:
-    """A server that waits half a second for the next part of a body, and a second for all of it."""
+def test_a_missing_body_times_out(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("retrainer.api.middleware.CHUNK_SECONDS", 0.5)
-    monkeypatch.setattr("retrainer.api.middleware.BODY_SECONDS", 1)
-    return serve()
-
-
-def test_a_missing_body_times_out(impatient_server: Server) -> None:
-    connection = raw(impatient_server, "POST /models/rollback/timing HTTP/1.1")
+    connection = raw(serve(), "POST /models/rollback/timing HTTP/1.1")
     with connection, connection.makefile("rb") as answer:
         connection.sendall(b"Content-Type: application/json\r\nContent-Length: 100\r\n\r\n{")
         text = answer.read()  # to the end: the server closes the connection
@@ -81,9 +87,10 @@ def test_a_missing_body_times_out(impatient_server: Server) -> None:
     assert b'"code":"too_slow"' in text
 
 
-def test_a_slow_body_times_out(impatient_server: Server) -> None:
+def test_a_slow_body_times_out(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("retrainer.api.middleware.BODY_SECONDS", 1)
     text = b""
-    with raw(impatient_server, "POST /models/rollback/timing HTTP/1.1") as connection:
+    with raw(serve(), "POST /models/rollback/timing HTTP/1.1") as connection:
         connection.sendall(b"Content-Type: application/json\r\nContent-Length: 100\r\n\r\n")
         for _ in range(20):
             connection.sendall(b" ")
@@ -128,6 +135,15 @@ def test_the_database_disappears_and_comes_back(trained: str, serve: Serve, fold
     (folder / "away").rename(folder / "data")
     assert server.get("/models/production").json()["timing_model"]["version_id"] == trained
     assert server.get("/health/ready").status_code == 200
+
+
+def test_a_damaged_value_is_not_a_reason_to_ask_again(trained: str, serve: Serve, folder: Path) -> None:
+    server = serve()
+    with closing(sqlite3.connect(folder / "data" / "retrainer.db")) as database, database:
+        database.execute("UPDATE retrainer_model_versions SET hyperparameters = '{'")
+    answer = server.get("/models/production")
+    assert (answer.status_code, answer.json()["error"]["code"]) == (500, "damaged_value")
+    assert "Retry-After" not in answer.headers
 
 
 def test_a_replaced_database_is_used(two_versions: tuple[str, str], serve: Serve, folder: Path) -> None:

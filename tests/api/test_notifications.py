@@ -49,6 +49,7 @@ def test_changes_through_the_server_are_notified(
     assert [one.json["version_id"] for one in receiver.received] == [new, old]
 
 
+@pytest.mark.slow
 def test_a_killed_run_counts_as_failed_and_is_notified_with_the_next_run(
     trained: str,
     serve: Serve,

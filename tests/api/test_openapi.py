@@ -138,6 +138,7 @@ def test_the_examples_are_valid(bad_input_server: Server) -> None:
         for example in schema.get("examples", ())
     }
     assert {"Run", "History", "Production", "Versions", "VersionLife", "Comparison"} <= set(examples)
+    assert not [name for name in document["components"]["schemas"] if "__" in name], "no two have the same name"
     models = documents_by_name()
     for name, example in examples.items():
         jsonschema_rs.validate(schema_of(document, name), example)

@@ -84,6 +84,7 @@ def test_health_does_not_need_a_version(bad_input_server: Server) -> None:
     assert bad_input_server.get("/health/ready").json() == {"status": "ready"}
 
 
+@pytest.mark.slow
 def test_each_request_is_one_log_line_that_cannot_be_forged(serve_process: ServeProcess, folder: object) -> None:
     server = serve_process()
     server.get("/models/versions?limit=3")
@@ -136,7 +137,7 @@ def test_metrics_follow_new_posts_and_lack_posts_that_cannot_be_read(folder: Pat
 def test_a_foreign_table_is_read_once_for_metrics_and_for_the_status(
     folder: Path, tmp_path: Path, serve: Serve, foreign_queries: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("retrainer.api.cache.MAX_AGE_SECONDS", 600)
+    monkeypatch.setattr("retrainer.serving.caches.MAX_AGE_SECONDS", 600)
     with sqlite3.connect(tmp_path / "foreign.db") as connection:
         connection.execute("CREATE TABLE notes (post_id TEXT, created_at TEXT, content TEXT)")
         rows = [(f"{day}", f"2024-03-{day:02} 12:00:00", "text") for day in range(1, 31)]

@@ -196,7 +196,7 @@ def test_an_impossible_name_is_refused(name: str, bad_input_server: Server) -> N
 def test_the_only_stream_needs_no_name_until_there_is_another(
     folder: Path, serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("retrainer.api.streams.MAX_AGE_SECONDS", 0)  # on PostgreSQL; on SQLite commits count
+    monkeypatch.setattr("retrainer.serving.streams.MAX_AGE_SECONDS", 0)  # on PostgreSQL; on SQLite commits count
     project = open_project(folder)
     server = serve()
     assert server.get("/models/production").json()["stream"] == "default"
@@ -211,8 +211,8 @@ def test_the_only_stream_needs_no_name_until_there_is_another(
 def test_a_new_stream_of_a_foreign_table_is_noticed(
     folder: Path, tmp_path: Path, serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in ("cache", "streams"):
-        monkeypatch.setattr(f"retrainer.api.{module}.MAX_AGE_SECONDS", 0)
+    for module in ("caches", "streams"):
+        monkeypatch.setattr(f"retrainer.serving.{module}.MAX_AGE_SECONDS", 0)
     project = open_project(folder).for_stream("news")
     project.posts.add(regular_posts(120), NOW)
     assert retrain(project, runtime_of(project), "timing", NOW).run
@@ -297,7 +297,7 @@ def test_streams_are_listed_by_page_and_filter(versions: dict[str, list[str]], s
 def test_the_status_covers_all_streams_or_those_that_match(
     versions: dict[str, list[str]], folder: Path, serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("retrainer.api.cache.MAX_AGE_SECONDS", 600)
+    monkeypatch.setattr("retrainer.serving.caches.MAX_AGE_SECONDS", 600)
     server = serve()
     assert server.get("/streams").json()["total"] == 3
     assert server.get("/status").json()["streams"] == 3

@@ -78,7 +78,7 @@ def test_a_database_that_does_not_answer_times_out(
     sqlite_folder: Path, postgresql_url: str, serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It takes the question and is silent: here because somebody holds a lock on everything."""
-    monkeypatch.setattr("retrainer.api.threads.QUERY_SECONDS", 1.0)
+    monkeypatch.setattr("retrainer.serving.threads.QUERY_SECONDS", 1.0)
     configure(sqlite_folder, url=f'"{postgresql_url}"')
     server = serve()
     engine = sa.create_engine(postgresql_url)
@@ -122,6 +122,12 @@ def test_a_server_stopped_at_once_answers_requests_in_progress(
         call = threads.submit(server.get, "/models/predict/timing")
         turnstile.await_arrival()
         with socket.create_connection(("127.0.0.1", server.port), timeout=PATIENCE) as idle:
+            idle.sendall(b"GET /health/live HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+            received = b""
+            while not received.endswith(b'{"status":"live"}'):  # it has accepted the connection
+                part = idle.recv(4096)
+                assert part, received
+                received += part
             server.process.send_signal(signal.SIGINT)
             assert idle.recv(1) == b"", "it has begun to stop"
         server.process.send_signal(signal.SIGINT)  # the second says: at once

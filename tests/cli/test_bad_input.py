@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 import pytest
@@ -38,6 +40,14 @@ def test_no_posts(folder: Path, retrainer: Runner) -> None:
     assert "ERROR: Model training failed: Insufficient data for training: 0 posts" in line
 
 
+def test_posts_later_than_the_clock(folder: Path, retrainer: Runner) -> None:
+    import_posts(retrainer, folder, regular_posts(60))
+    line = the_line(retrainer("train", "timing", "--as-of", "2020-01-01", "--no-auto-promote", "--quiet"), 3)
+    assert "all 60 posts in the table 'posts' of " in line
+    assert "are later than 2020-01-01 00:00 UTC; the first is of 2024-" in line
+    assert "Correct the clock of this machine, or choose a later time" in line
+
+
 def test_35_posts(folder: Path, retrainer: Runner) -> None:
     import_posts(retrainer, folder, regular_posts(35))
     line = the_line(retrainer("train", "--quiet", "timing"), 3)
@@ -65,7 +75,7 @@ def test_too_few_posts_with_texts(folder: Path, retrainer: Runner) -> None:
 
 def test_one_post(folder: Path, retrainer: Runner) -> None:
     import_posts(retrainer, folder, regular_posts(1))
-    assert "Insufficient data for training: 1 posts" in the_line(retrainer("train", "timing", "--quiet"), 3)
+    assert "Insufficient data for training: 1 post in" in the_line(retrainer("train", "timing", "--quiet"), 3)
 
 
 def test_all_posts_at_the_same_second(folder: Path, retrainer: Runner) -> None:
@@ -88,7 +98,7 @@ def test_posts_not_in_time_order(folder: Path, retrainer: Runner) -> None:
     [("2999-01-01", "'2999-01-01' is in the future"), ("soon", "'soon' is not a time"), ("", "'' is not a time")],
 )
 def test_an_invalid_time(value: str, problem: str, folder: Path, retrainer: Runner) -> None:
-    assert f"Error: Invalid value for '--as-of': {problem}" in the_line(retrainer("train", "--as-of", value), 2)
+    assert f"Error: --as-of: {problem}" in the_line(retrainer("train", "--as-of", value), 2)
 
 
 @pytest.mark.parametrize(
@@ -108,6 +118,11 @@ def test_an_unknown_type(arguments: tuple[str, ...], folder: Path, retrainer: Ru
     assert the_line(retrainer(*arguments), 2) == "Error: unknown model type 'timming'. Did you mean 'timing'?"
 
 
+def test_an_empty_name_of_an_algorithm_is_not_the_configured_one(folder: Path, retrainer: Runner) -> None:
+    line = the_line(retrainer("train", "timing", "--algorithm", "", "--quiet"), 2)
+    assert "unknown algorithm ''. Installed: baseline, " in line
+
+
 def test_an_unknown_algorithm_in_the_settings(folder: Path, retrainer: Runner) -> None:
     import_posts(retrainer, folder, regular_posts(60))
     line = the_line(retrainer("train", "timing", "--quiet", RETRAINER_TIMING_MODEL__ALGORITHM="profet"), 2)
@@ -120,8 +135,9 @@ def test_an_unknown_algorithm_in_the_settings(folder: Path, retrainer: Runner) -
         (("trian",), "unknown command 'trian'. Did you mean 'train'?"),
         (("train", "--foo"), "No such option"),
         (("train", "timing", "content"), "unexpected extra argument"),
-        (("history", "--limit", "0"), "--limit"),
-        (("history", "--limit", "ten"), "--limit"),
+        (("history", "--limit", "0"), "--limit: invalid value '0' (must be greater than or equal to 1)"),
+        (("history", "--limit", "ten"), "--limit: invalid value 'ten' (must be a valid integer, unable to parse"),
+        (("train", "--wait", "nan"), "--wait: invalid value 'nan' (must be greater than or equal to 0)"),
         (("promote",), "Missing argument"),
         (("posts",), "Missing command"),
     ],
@@ -164,11 +180,11 @@ def test_a_config_file_that_is_not_yaml(folder: Path, retrainer: Runner) -> None
     assert "is not YAML" in line
 
 
-def test_a_wrong_setting_stops_the_command_before_it_writes_anything(folder: Path, retrainer: Runner) -> None:
-    configure(folder, test_split="1.5")
+def test_a_wrong_setting_stops_the_command_before_it_writes_anything(sqlite_folder: Path, retrainer: Runner) -> None:
+    configure(sqlite_folder, test_split="1.5")
     line = the_line(retrainer("train"), 2)
     assert "retraining.test_split: invalid value '1.5' (must be less than 1)" in line
-    assert not (folder / "data" / "retrainer.db").exists()
+    assert not (sqlite_folder / "data" / "retrainer.db").exists()
 
 
 def test_errors_are_documents_with_json(folder: Path, retrainer: Runner) -> None:
@@ -194,7 +210,7 @@ def unwritable(tmp_path: Path) -> Path:
 
 def test_a_project_folder_that_cannot_be_written(folder: Path, retrainer: Runner, unwritable: Path) -> None:
     line = the_line(retrainer("init", str(unwritable / "project"), cwd=folder), 1)
-    assert "cannot lay out a project in" in line
+    assert "cannot create a project in" in line
     environ = {"RETRAINER_DATABASE__URL": f"sqlite:///{unwritable}/x.db"}
     assert "cannot create the folder" in the_line(retrainer("history", env=environ), 1)
 
@@ -292,9 +308,49 @@ def test_an_invalid_column_mapping(folder: Path, retrainer: Runner) -> None:
     assert done.json["added"] == 1
 
 
-def test_unusable_rows_of_a_foreign_table_are_skipped(folder: Path, retrainer: Runner) -> None:
-    import sqlite3
+@pytest.mark.parametrize("value", ["12345", "2024-99-99", "0 o'clock"])
+@pytest.mark.parametrize(("rows", "first"), [("= 'p00007'", "p00007"), ("!= ''", "p00000")])
+def test_rows_that_another_program_wrote_without_a_time(
+    value: str, rows: str, first: str, folder: Path, retrainer: Runner
+) -> None:
+    import_posts(retrainer, folder, regular_posts(60))
+    stored = int(value) if value.isdigit() else value
+    with closing(sqlite3.connect(folder / "data" / "retrainer.db")) as database, database:
+        database.execute(f"UPDATE posts SET created_at = ? WHERE post_id {rows}", [stored])
+    line = the_line(retrainer("train", "timing", "--quiet"), 1)
+    assert f"cannot read the time '{value}' of the post '{first}' in the table 'posts' of" in line
+    assert f"'{folder}/data/retrainer.db'. Correct the row in the database" in line
+    status = retrainer("status")
+    assert (status.code, f"the database holds '{value}' instead of a time" in status.err) == (1, True), status
 
+
+def test_a_row_that_another_program_wrote_without_json(folder: Path, retrainer: Runner) -> None:
+    import_posts(retrainer, folder, regular_posts(60))
+    assert retrainer("train", "timing", "--quiet").code == 0
+    with closing(sqlite3.connect(folder / "data" / "retrainer.db")) as database, database:
+        database.execute("UPDATE retrainer_model_versions SET hyperparameters = '{'")
+    line = "Error: the database holds '{' instead of JSON. Correct the row, or restore a backup"
+    for command in ("versions", "predict timing", "train timing --quiet"):
+        assert line.removeprefix("Error: ") in the_line(retrainer(*command.split()), 1)
+
+
+@pytest.mark.parametrize(
+    ("setting", "command"),
+    [("database.url", "versions"), ("posts.url", "posts count"), ("tuning.storage_url", "tune --show")],
+)
+def test_the_setting_of_a_database_that_is_none_is_named(
+    setting: str, command: str, folder: Path, retrainer: Runner
+) -> None:
+    (folder / "text.db").write_text("not a database\n" * 100)
+    variable = f"RETRAINER_{setting.replace('.', '__').upper()}"
+    for url, code, problem in (
+        ("sqlite:///text.db", 1, f"is not a SQLite database. Check {setting}"),
+        ("nonsense", 2, f"{setting} is not a database URL"),
+    ):
+        assert problem in the_line(retrainer(*command.split(), env={variable: url}), code)
+
+
+def test_unusable_rows_of_a_foreign_table_are_skipped(folder: Path, retrainer: Runner) -> None:
     connection = sqlite3.connect(folder / "theirs.db")
     connection.execute("CREATE TABLE posts (post_id, created_at, content)")
     rows = [
@@ -310,7 +366,7 @@ def test_unusable_rows_of_a_foreign_table_are_skipped(folder: Path, retrainer: R
     done = retrainer("posts", "count", "--json", RETRAINER_POSTS__URL="sqlite:///theirs.db")
     assert done.code == 0
     assert done.json["count"] == 1
-    assert "Left out 1 posts of" in done.err
+    assert "Left out 1 post of" in done.err
     assert "Left out 3 posts of" in done.err
 
 

@@ -47,6 +47,9 @@ def test_each_setting_is_shown_with_where_it_was_set(config: Path, retrainer: Ru
         "postgresql://ada:hush-hush@127.0.0.1:1/posts",
         "postgresql://ada:hush@hush-hush@127.0.0.1:1/posts",
         "postgresql://ada@127.0.0.1:1/posts?password=hush-hush",
+        "ada:hush-hush@127.0.0.1:1/posts",
+        "postgresql://ada l:hush hush@127.0.0.1:1/posts",
+        "postgresql://ada@corp:hush-hush@127.0.0.1:1/posts",
     ],
 )
 def test_passwords_are_hidden(config: Path, retrainer: Runner, url: str) -> None:
@@ -82,6 +85,9 @@ def test_a_change_leaves_every_other_line_as_it_is(config: Path, retrainer: Runn
     [
         ("", "retraining.test_split", "0.25", {"retraining": {"test_split": 0.25}}),
         ("# only a comment\n", "models_dir", "files", {"models_dir": "files"}),
+        ("# no line end", "models_dir", "files", {"models_dir": "files"}),
+        ("models_dir: a", "live.rollback", "true", {"models_dir": "a", "live": {"rollback": True}}),
+        ("live:\n  floor: null # no line end", "live.rollback", "true", {"live": {"floor": None, "rollback": True}}),
         ("retraining:\n", "retraining.enabled", "false", {"retraining": {"enabled": False}}),
         (
             "timing_model: {algorithm: prophet}\n",
@@ -107,7 +113,7 @@ def test_what_is_missing_is_added(text: str, key: str, value: str, expected: dic
         ("retraining.test_splitt", "0.2", "unknown key 'retraining.test_splitt'"),
         ("timing_model.algorithm", "oracle", "unknown algorithm 'oracle'"),
         ("timing_model.prophet.weeks", "1", "timing_model.prophet.weeks: invalid value '1'"),
-        ("models_dir.deeper", "1", "'models_dir' has a value, and no keys of its own"),
+        ("models_dir.deeper", "1", "'models_dir' is a value, not a section"),
         ("retraining..x", "1", "not a key: 'retraining..x'"),
     ],
 )
@@ -137,3 +143,37 @@ def test_check_also_asks_the_plugins(config: Path, retrainer: Runner) -> None:
     assert "timing_model.prophet.weeks: invalid value '1'" in done.err
     config.write_text("posts:\n  sources:\n    ada: {type: feed}\n")
     assert retrainer("config", "check").code == 2
+
+
+@pytest.mark.parametrize("key", ["database.url", "posts.url", "tuning.storage_url"])
+@pytest.mark.parametrize(
+    ("url", "problem"),
+    [
+        ("posts.db", "{key} is not a database URL"),
+        ("mysql://host/posts", "unsupported database 'mysql'"),
+        ("sqlite://", "a SQLite database needs a file"),
+        ("postgresql://host:port/posts", "{key} is not a database URL"),
+    ],
+)
+def test_a_database_that_can_never_be_opened_is_refused(
+    config: Path, retrainer: Runner, key: str, url: str, problem: str
+) -> None:
+    before = config.read_bytes()
+    done = retrainer("config", "set", key, url)
+    assert (done.code, config.read_bytes()) == (2, before)
+    assert problem.format(key=key) in done.err
+    variable = "RETRAINER_" + key.upper().replace(".", "__")
+    assert retrainer("config", "check", env={variable: url}).code == 2
+
+
+def test_a_database_that_is_only_unreachable_is_accepted(config: Path, retrainer: Runner) -> None:
+    for url in ("sqlite:///not/yet/there.db", "postgresql://nobody@127.0.0.1:1/posts"):
+        assert retrainer("config", "set", "database.url", url).code == 0
+    assert not (config.parent.parent / "not").exists()
+    assert retrainer("config", "check").code == 0
+
+
+def test_one_of_several_unusable_urls_can_be_corrected(config: Path, retrainer: Runner) -> None:
+    config.write_text("database: {url: posts.db}\ntuning: {storage_url: mysql://host/studies}\n")
+    assert retrainer("config", "set", "database.url", "sqlite:///posts.db").code == 0
+    assert "unsupported database 'mysql'" in retrainer("config", "check").err

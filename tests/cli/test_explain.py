@@ -63,9 +63,9 @@ def test_an_algorithm_without_parts_is_refused_and_others_are_named(trained: str
 
 def test_a_version_without_later_posts_cannot_be_explained(trained: str, retrainer: Runner) -> None:
     last = retrainer("show", trained, "--json").json["evaluations"][0]["window"]["start"]
-    for row in retrainer("posts", "list", "--limit", "1000", "--json").json["posts"]:
-        if row["created_at"] >= last:
-            retrainer("posts", "delete", row["post_id"], "--yes")
+    posts = retrainer("posts", "list", "--limit", "1000", "--json").json["posts"]
+    later = [post["post_id"] for post in posts if post["created_at"] >= last]
+    assert retrainer("posts", "delete", *later, "--yes").code == 0
     done = retrainer("explain", trained)
     assert done.code == 3
     assert "no post is later than the training data" in done.err

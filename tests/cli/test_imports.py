@@ -33,7 +33,7 @@ def test_the_plugin_api_is_imported_lazily() -> None:
 
 def assert_imports_none_of(names: tuple[str, ...], arguments: list[str], folder: Path) -> None:
     script = (
-        "import sys; from retrainer.__main__ import run; code = run(sys.argv[1:]);"
+        "import sys; from retrainer.cli.program import run; code = run(sys.argv[1:]);"
         f"heavy = sorted({{name.split('.')[0] for name in sys.modules}} & set({names!r}));"
         "print(heavy, file=sys.stderr); sys.exit(code)"
     )
@@ -53,7 +53,7 @@ def test_listing_plugins_imports_nothing_heavy(tmp_path: Path) -> None:
     assert_imports_none_of(HEAVY, ["plugins", "--json"], tmp_path)
 
 
-@pytest.mark.parametrize("command", ["train", "tune", "replay", "serve", "history", "posts", "doctor"])
+@pytest.mark.parametrize("command", ["train", "tune", "replay", "serve", "history", "posts", "doctor", "config"])
 def test_the_help_of_a_command_imports_nothing_heavy(command: str, tmp_path: Path) -> None:
     assert_imports_none_of(HEAVY, [command, "--help"], tmp_path)
 
@@ -74,7 +74,7 @@ def test_reading_a_sqlite_registry_imports_no_more_than_it_needs(command: str, f
     assert project.registry.list_runs() == []
     project.close()
     script = (
-        "import sys; from retrainer.__main__ import run; code = run([sys.argv[1]]);"
+        "import sys; from retrainer.cli.program import run; code = run([sys.argv[1]]);"
         f"heavy = sorted({{name.split('.')[0] for name in sys.modules}} & set({HEAVY!r}) - {{'sqlalchemy'}});"
         "dialect = [name for name in sys.modules if name.startswith('sqlalchemy.dialects.postgresql')];"
         "print(heavy, dialect, 'psutil' in sys.modules, file=sys.stderr); sys.exit(code)"

@@ -123,7 +123,7 @@ def test_a_plot_is_of_one_model_type(folder: Path, version: str, retrainer: Runn
     retrain(project, runtime_of(project), "content", NOW)
     project.close()
     done = retrainer("live", "--plot", "live.svg")
-    assert (done.code, "--plot is about one model type. Choose timing or content" in done.err) == (2, True)
+    assert (done.code, "--plot applies to one model type only. Choose timing or content" in done.err) == (2, True)
     assert [one["model_type"] for one in retrainer("live", "--json").json["models"]] == ["timing", "content"]
 
 
@@ -155,7 +155,7 @@ def test_several_streams_have_a_line_each(folder: Path, prepare: Prepare, retrai
     assert whole["weeks"]
     for option in (["--since", "2024-01-01"], ["--plot", "x.svg"], ["--dry-run"]):
         refused = retrainer("live", *option)
-        assert (refused.code, f"{option[0]} is about one stream" in refused.err) == (2, True)
+        assert (refused.code, f"{option[0]} applies to one stream only" in refused.err) == (2, True)
     status = retrainer("status", "--json").json["problems"]
     assert [one["stream"] for one in status if one["kind"] == "degraded"] == ["news"]
 

@@ -47,7 +47,7 @@ def test_a_post_is_found_in_its_stream_only(retrainer: Runner) -> None:
     assert retrainer("posts", "show", "p00000", "--stream", "other", "--json").json["content"] == "elsewhere"
     assert retrainer("posts", "show", "p00000", "--stream", "other", "--json").json["trained_versions"] == []
     assert retrainer("posts", "list", "--stream", "other", "--json").json["total"] == 1
-    assert "1 posts, 1 with text" in retrainer("posts", "count", "--stream", "other").out
+    assert "1 post, 1 with text" in retrainer("posts", "count", "--stream", "other").out
     unknown = retrainer("posts", "show", "p00001", "--stream", "other")
     assert unknown.code == 2
     several = retrainer("posts", "show", "p00001")
@@ -126,4 +126,4 @@ def test_a_correction_that_moves_a_post_is_shown_and_left_out_of_evaluations(
     assert post["trained_versions"] == [run.model_version_id]
     evaluated = retrainer("evaluate", str(run.model_version_id), "--json")
     assert evaluated.json["window"]["posts"] == 24, "all but the one it was trained on"
-    assert "Left out 1 posts that moved in time after" in evaluated.err
+    assert "Left out 1 post that moved in time after" in evaluated.err

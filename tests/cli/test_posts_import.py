@@ -19,7 +19,7 @@ def test_an_import_says_what_it_found_and_did(folder: Path, retrainer: Runner) -
         "Detected: separator ';'",
         "Columns: post_id from 'Id', created_at from 'Created At', content from 'Tweet Text', favourites_count",
         "Read 2 rows: 2 posts added, 0 already there, 0 repeated, 0 rejected",
-        "Dropped counts that are no numbers, and kept the posts: 1 of favourites_count",
+        "Dropped counts that are not numbers, and kept the posts: 1 of favourites_count",
     ]
     later = [
         {"id": 1, "created_at": "2024-01-05T10:05:00Z", "content": "new"},
@@ -82,4 +82,4 @@ def test_the_name_of_a_stream_is_not_empty(folder: Path, retrainer: Runner) -> N
     (folder / "posts.csv").write_text("id,date\n1,2024-01-05\n")
     done = retrainer("posts", "import", "posts.csv", "--stream", "")
     assert done.code == 2
-    assert "'--stream': '' must not be empty" in done.err
+    assert "--stream: '' must not be empty" in done.err

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 import pytest
@@ -50,6 +52,7 @@ def test_the_report_is_one_file_that_needs_nothing_else(retrainer: Runner, folde
     assert "Content on live posts" in html
 
 
+@pytest.mark.slow
 def test_a_report_describes_the_live_versions_or_the_one_asked_for(
     retrainer: Runner, folder: Path, trained: str
 ) -> None:
@@ -65,6 +68,18 @@ def test_a_report_describes_the_live_versions_or_the_one_asked_for(
     assert_is_alone(html)
     assert re.findall(r'id="version-([^"]+)"', html) == [newest["version_id"]]
     assert "Content on live posts" not in html
+
+
+def test_a_report_of_posts_in_a_foreign_table(retrainer: Runner, folder: Path) -> None:
+    posts = regular_posts(80)[["post_id", "created_at", "content"]]
+    with closing(sqlite3.connect(folder / "theirs.db")) as theirs:
+        posts.to_sql("notes", theirs, index=False)
+    environ = {"RETRAINER_POSTS__URL": "sqlite:///theirs.db", "RETRAINER_POSTS__TABLE": "notes"}
+    assert retrainer("train", "--quiet", env=environ).code == 0
+    done = retrainer("report", env=environ)
+    assert (done.code, done.err) == (0, "")
+    html = (folder / "report.html").read_text()
+    assert html.count('id="version-') == 2
 
 
 @pytest.mark.usefixtures("trained")
@@ -194,11 +209,11 @@ def test_a_report_that_cannot_be_written_fails_no_run(retrainer: Runner) -> None
     assert run["status"] == "completed"
 
 
-def test_an_impossible_report_is_refused_before_training(retrainer: Runner, folder: Path) -> None:
+def test_an_impossible_report_is_refused_before_training(retrainer: Runner, sqlite_folder: Path) -> None:
     done = retrainer("train", "--report", "no/such/report.html")
     assert done.code == 2
     assert "--report: folder 'no/such' does not exist" in done.err
-    assert not (folder / "data" / "retrainer.db").exists()
+    assert not (sqlite_folder / "data" / "retrainer.db").exists()
     done = retrainer("train", "--all-streams", "--report", "report.html")
     assert done.code == 2
-    assert "--report is for one stream" in done.err
+    assert "--report applies to one stream only" in done.err

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from retrainer.algorithms.answer_cache import AnswerCache
-from retrainer.api.auth import load_auth
 from retrainer.files import open_output, write_output
 from retrainer.posts.sample import write_sample_csv
+from retrainer.serving.auth import load_auth
 from tests.conftest import regular_posts
 
 if TYPE_CHECKING:

@@ -315,7 +315,7 @@ def test_an_exported_version_keeps_its_stream_or_gets_another(
     assert "into the stream 'a/b'" in moved.out
     assert retrainer("show", live["News"], "--json", cwd=elsewhere).json["stream"] == "a/b"
     again = retrainer("import", str(folder / f"{stream_id('News')}.zip"), cwd=elsewhere)
-    assert (again.code, "is here already, in the stream 'a/b'" in again.err) == (1, True)
+    assert (again.code, "is already in this project, in the stream 'a/b'" in again.err) == (1, True)
 
 
 @pytest.mark.parametrize("name", ["..", "[a]", *map(slow, ["a/b", " a ", "ü😀", "x" * 200, "-"])])

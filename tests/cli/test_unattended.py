@@ -244,11 +244,11 @@ def test_the_summary_of_a_failure_before_the_first_run_has_the_reason(retrainer:
     assert "test\\_split" in text
 
 
-def test_a_summary_that_cannot_be_written_is_refused_before_training(retrainer: Runner, folder: Path) -> None:
+def test_a_summary_that_cannot_be_written_is_refused_before_training(retrainer: Runner, sqlite_folder: Path) -> None:
     done = retrainer("train", "--summary", "no/such/folder/summary.md")
     assert done.code == 2
     assert "--summary: cannot write 'no/such/folder/summary.md': No such file or directory" in done.err
-    assert not (folder / "data" / "retrainer.db").exists()
+    assert not (sqlite_folder / "data" / "retrainer.db").exists()
 
 
 @pytest.mark.usefixtures("posts")
@@ -305,7 +305,7 @@ def test_unusable_posts_are_logged_once_per_run_and_not_if_nothing_is_due(retrai
     assert done.code == 0
     warning, stale = done.err.splitlines()
     assert stale.startswith("WARNING: The posts are stale: ")
-    assert "Left out 1 posts of the table 'posts' of " in warning
+    assert "Left out 1 post of the table 'posts' of " in warning
     assert warning.endswith("with an unreadable time, such as 'someday'")
     done = retrainer("--quiet", "train", "timing", "--if-due", env=environ)
     assert (done.code, done.out, done.err) == (0, "", "")
@@ -372,7 +372,7 @@ def test_a_full_disk_for_the_log_is_one_warning(retrainer: Runner) -> None:
 @pytest.mark.parametrize(
     ("arguments", "problem"),
     [
-        (("--log-format", "xml"), "Invalid value for '--log-format': 'xml' (choose text or json)"),
+        (("--log-format", "xml"), "--log-format: invalid value 'xml' (choose text or json)"),
         (
             ("--log-file", "/no/such/folder/x.log"),
             "--log-file: cannot write '/no/such/folder/x.log': No such file",

@@ -6,7 +6,6 @@ import json
 import os
 import re
 import shlex
-import socket
 import subprocess
 import sys
 import textwrap
@@ -17,13 +16,13 @@ from typing import Any
 import pytest
 import typer
 
-from retrainer.__main__ import GLOBAL_FLAGS, GLOBAL_OPTIONS
 from retrainer.cli.app import app
+from retrainer.cli.program import GLOBAL_FLAGS, GLOBAL_OPTIONS
 from retrainer.posts.sample import sample_posts, write_sample_csv
 from tests.claude_server import ClaudeServer
 from tests.docs.pages import PAGES, ROOT, SHELL, blocks, read
 from tests.notify.receiver import Receiver
-from tests.programs import installed, process_named
+from tests.programs import free_port, installed, process_named
 
 NOT_RUN = {
     ("README.md", "git clone <this repository> retrainer && cd retrainer"): "downloads, and runs these tests",
@@ -110,11 +109,6 @@ class PageRun:
         return "\n".join(self.outputs)
 
 
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return int(probe.getsockname()[1])
-
-
 def steps_of(page: str) -> list[tuple[str, list[str]]]:
     """Return the commands of a page in order, each with the output shown; a named file is written, Python is run."""
     steps: list[tuple[str, list[str]]] = []
@@ -196,14 +190,8 @@ def assert_shown(page: str, shown: list[tuple[str, list[str]]], outputs: list[st
             assert without_figures(line) in printed, f"{page}: {command!r} does not print {line!r}:\n{output}"
 
 
-@pytest.mark.parametrize(
-    "page",
-    [
-        pytest.param(page, marks=() if page == "README.md" else pytest.mark.slow)
-        for page in PAGES_WITH_COMMANDS
-        if page != "docs/operating.md"
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("page", [page for page in PAGES_WITH_COMMANDS if page != "docs/operating.md"])
 @pytest.mark.usefixtures("cron_folder")
 def test_every_command_works_and_prints_what_the_page_shows(page: str, tmp_path: Path) -> None:
     assert_shown(page, steps_of(page), run_page(page, tmp_path).outputs)

@@ -49,6 +49,7 @@ def test_the_references_are_generated(site: Path) -> None:
     for name in COMMANDS:
         assert f"Usage: retrainer {name} " in commands
     assert "Usage: retrainer schedule install " in commands
+    assert "Usage: retrainer plugins [OPTIONS]" in commands  # a command and a group
     rest = (site / "rest-api" / "index.html").read_text()
     assert "POST /models/rollback/{model_type}" in rest
     assert "retrainer.evaluation" in (site / "architecture" / "index.html").read_text()

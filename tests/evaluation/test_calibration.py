@@ -1,4 +1,4 @@
-"""The word about calibration is true, and the data are enough for it, however often one looks."""
+"""The verdict on calibration is right, and rests on enough data, however often one looks."""
 
 from __future__ import annotations
 

@@ -47,7 +47,7 @@ def first_alarm(changes: Changes, kind: DriftKind) -> int | None:
     return int(alarms.argmax()) if alarms.any() else None
 
 
-def with_lengths(stream: Stream, factor: float, no_text: float = 0.0) -> Stream:
+def with_lengths(stream: Stream, factor: float, no_text: float) -> Stream:
     lengths = stream.lengths * np.where(stream.times >= CHANGE, factor, 1.0)
     lengths[(stream.times >= CHANGE) & (np.random.default_rng(0).random(len(lengths)) < no_text)] = np.nan
     return Stream(stream.times, lengths)
@@ -121,10 +121,10 @@ def test_a_change_of_the_rate_is_none_of_hours_or_texts(factor: float) -> None:
         assert changes.kinds[kind].alarm_row is None, kind
 
 
-def at_hours(counts: list[int], hour: int = 9) -> Stream:
-    """A program that posts so many times a day, once a minute from an hour on."""
+def at_nine(counts: list[int]) -> Stream:
+    """A program that posts so many times a day, once a minute from nine o'clock on."""
     times = [
-        (MONDAY // DAY + day) * DAY + hour * DAY // 24 + minute * 60_000_000
+        (MONDAY // DAY + day) * DAY + 9 * DAY // 24 + minute * 60_000_000
         for day, count in enumerate(counts)
         for minute in range(count)
     ]
@@ -135,17 +135,17 @@ def at_hours(counts: list[int], hour: int = 9) -> Stream:
 def test_a_program_that_posts_like_a_clock_is_judged_by_what_matters() -> None:
     """Each day is above all training days, but 5% more posts are not a reason to do anything."""
     training, later = [20] * TRAINING_DAYS, [21] * 200
-    slightly = measured(at_hours(training + later), TRAINING_DAYS + 200)
+    slightly = measured(at_nine(training + later), TRAINING_DAYS + 200)
     assert slightly.kinds["rate"].evidence[-1] > THRESHOLD
     assert slightly.kinds["rate"].alarm_row is None
-    same = measured(at_hours([20] * (TRAINING_DAYS + 200)), TRAINING_DAYS + 200)
+    same = measured(at_nine([20] * (TRAINING_DAYS + 200)), TRAINING_DAYS + 200)
     assert all(change.evidence[-1] < THRESHOLD for change in same.kinds.values())
-    more = measured(at_hours(training + [30] * 200), TRAINING_DAYS + 200)
+    more = measured(at_nine(training + [30] * 200), TRAINING_DAYS + 200)
     assert more.kinds["rate"].alarm_row is not None
 
 
 def test_days_without_posts_count() -> None:
-    stream = at_hours([3] * TRAINING_DAYS)
+    stream = at_nine([3] * TRAINING_DAYS)
     changes = measured(stream, TRAINING_DAYS + 60)
     rate = changes.kinds["rate"]
     assert (changes.days, rate.latest) == (60, 0)
@@ -167,14 +167,14 @@ def test_an_incomplete_day_does_not_count() -> None:
 
 
 def test_too_few_training_days_are_not_measured() -> None:
-    few = at_hours([3] * (MIN_TRAINING_DAYS + 50))
+    few = at_nine([3] * (MIN_TRAINING_DAYS + 50))
     first = changes_of(few, MIN_TRAINING_DAYS + 1, MIN_TRAINING_DAYS + 50)  # the first and the last day do not count
     enough = changes_of(few, MIN_TRAINING_DAYS + 2, MIN_TRAINING_DAYS + 50)
     assert (first.kinds["rate"].training_days, first.kinds["rate"].is_measured) == (27, False)
     assert (enough.kinds["rate"].training_days, enough.kinds["rate"].is_measured) == (28, True)
     none = changes_of(few, MIN_TRAINING_DAYS + 50, MIN_TRAINING_DAYS + 50)
     assert (none.days, none.kinds["rate"].is_measured) == (0, False)
-    one_day = changes_of(at_hours([3]), 1, 1)
+    one_day = changes_of(at_nine([3]), 1, 1)
     assert not any(change.is_measured for change in one_day.kinds.values())
 
 

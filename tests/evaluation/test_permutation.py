@@ -10,10 +10,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from retrainer.algorithms import Algorithm, Budget, TimingForecasts, hookimpl, hours_between, utc_times
+from retrainer.algorithms import Algorithm, Budget, BudgetExceeded, TimingForecasts, hookimpl, hours_between, utc_times
 from retrainer.algorithms.hookspecs import NoOptions
-from retrainer.algorithms.manager import LoadedAlgorithm, load_algorithm
+from retrainer.algorithms.loaded_algorithm import LoadedAlgorithm
+from retrainer.algorithms.manager import load_algorithm
 from retrainer.algorithms.model import TrainedModel
+from retrainer.errors import CostLimitReached
 from retrainer.evaluation.permutation import MOVED_POSTS, permute_inputs, swap_waits
 from retrainer.evaluation.windows import Window, held_out_window
 
@@ -72,7 +74,7 @@ def model_of(wait: Callable[[pd.DataFrame, Origins], Sequence[float]]) -> Traine
 
 
 def worth(model: TrainedModel, posts: pd.DataFrame, **given: Any) -> dict[str, dict[str, Worth]]:
-    found = permute_inputs(model, posts, window_of(posts), **given)
+    found = permute_inputs(model, posts, window_of(posts), Budget(), **given)
     return {part.name: dict(part.worth or {}) for part in found.parts}
 
 
@@ -130,7 +132,9 @@ def test_the_input_that_a_model_reads_is_found_and_no_other(name: str) -> None:
 
 
 def test_the_metrics_are_those_of_the_forecasts_as_they_are() -> None:
-    found = permute_inputs(model_of(by_last_wait), after_waits([2, 5, 11]), window_of(after_waits([2, 5, 11])))
+    found = permute_inputs(
+        model_of(by_last_wait), after_waits([2, 5, 11]), window_of(after_waits([2, 5, 11])), Budget()
+    )
     assert found.metrics == {"overall_score": 1.0, "crps_hours": 0.0}
     assert (found.method, found.num_predictions, found.seed, found.problem) == ("permuted", 40, 0, "")
 
@@ -161,7 +165,7 @@ def test_no_post_after_an_origin_is_passed_on() -> None:
         asked.append(known)
         return [1.0] * len(origins)
 
-    permute_inputs(model_of(wait), posts, window)
+    permute_inputs(model_of(wait), posts, window, Budget())
     _, *permuted = asked
     assert len(permuted) == len(INPUTS) * len(window.origins)
     for number, known in enumerate(permuted):
@@ -179,11 +183,13 @@ def test_the_posts_before_the_last_ones_stay_as_they_were() -> None:
         assert set(utc_times(known)[: stayed[-1]].tolist()) <= times
         return [1.0] * len(origins)
 
-    permute_inputs(model_of(wait), posts, window_of(posts))
+    permute_inputs(model_of(wait), posts, window_of(posts), Budget())
     assert min(stayed[1:]) > 40
 
 
-def test_all_forecasts_of_a_paid_model_count_in_the_budget() -> None:
+def paid_model(*, catches: bool = False) -> TrainedModel:
+    """Return a model each of whose forecasts costs a cent; it may answer something else where it may not pay."""
+
     @hookimpl
     def algorithm() -> Algorithm:
         return Algorithm(name="mine", model_types=("timing",), summary="Made for a test.", paid=True)
@@ -194,19 +200,44 @@ def test_all_forecasts_of_a_paid_model_count_in_the_budget() -> None:
 
     @hookimpl
     def predict(origins: Origins, budget: Budget) -> TimingForecasts:
-        budget.reserve(0.01, max_calls=None, max_cost=None)
+        try:
+            budget.reserve(0.01, max_calls=None, max_cost=None)
+            budget.settle(0.01, 0.01)
+        except BudgetExceeded:
+            if not catches:
+                raise
         return TimingForecasts(np.ones((len(origins), 99)), np.ones(len(origins)))
 
     plugin = SimpleNamespace(algorithm=algorithm, train=train, predict=predict)
-    model = TrainedModel(LoadedAlgorithm.from_plugin(plugin, "mine"), NoOptions(), {}, "timing")
+    return TrainedModel(LoadedAlgorithm.from_plugin(plugin, "mine"), NoOptions(), {}, "timing")
+
+
+def test_all_forecasts_of_a_paid_model_count_in_the_budget() -> None:
     posts, budget = after_waits([2, 5, 11]), Budget()
-    permute_inputs(model, posts, window_of(posts, 3), budget)
+    assert permute_inputs(paid_model(), posts, window_of(posts, 3), budget).problem == ""
     assert budget.calls == 1 + len(INPUTS) * 3
+
+
+@pytest.mark.parametrize("catches", [False, True])
+def test_inputs_measured_before_the_limit_are_kept(catches: bool) -> None:
+    posts, budget = after_waits([2, 5, 11]), Budget(limit_usd=0.085)  # one call, three, three, and one of three
+    found = permute_inputs(paid_model(catches=catches), posts, window_of(posts, 3), budget)
+    assert "(--max-cost)" in found.problem
+    assert [(part.name, part.problem) for part in found.parts if part.worth] == [("hour", ""), ("weekday", "")]
+    assert [part.problem for part in found.parts[2:]] == [found.problem] * 2
+    assert budget.calls == 8
+
+
+@pytest.mark.parametrize("catches", [False, True])
+def test_a_limit_that_does_not_suffice_for_anything_is_an_error(catches: bool) -> None:
+    posts = after_waits([2, 5, 11])
+    with pytest.raises(CostLimitReached, match="nothing was measured: .*max-cost"):
+        permute_inputs(paid_model(catches=catches), posts, window_of(posts, 3), Budget(limit_usd=0.005))
 
 
 def test_a_single_post_has_nothing_to_permute() -> None:
     posts = after_waits([2, 5, 11])
-    found = permute_inputs(model_of(by_last_wait), posts, window_of(posts, 1))
+    found = permute_inputs(model_of(by_last_wait), posts, window_of(posts, 1), Budget())
     assert [dict(part.worth or {})["crps_hours"] for part in found.parts] == [(0.0, None)] * 4
 
 
@@ -214,7 +245,7 @@ def test_few_posts_and_posts_of_the_same_second_are_handled() -> None:
     posts = posts_at([START] * 4 + [START + timedelta(hours=1)] * 2)
     window = held_out_window(posts, (START, "000000"), 10)
     assert window is not None
-    found = permute_inputs(model_of(lambda _, origins: [1.0] * len(origins)), posts, window)
+    found = permute_inputs(model_of(lambda _, origins: [1.0] * len(origins)), posts, window, Budget())
     assert all(one.value == 0 for part in found.parts for one in (part.worth or {}).values())
 
 
@@ -250,7 +281,7 @@ def trained(name: str, posts: pd.DataFrame) -> TrainedModel:
 def test_prophet_depends_on_the_hour_of_a_daily_stream() -> None:
     """Though it learns the hours again from the posts before those that are moved."""
     posts = daily(1000)
-    found = permute_inputs(trained("prophet", posts), posts, window_of(posts, 60))
+    found = permute_inputs(trained("prophet", posts), posts, window_of(posts, 60), Budget())
     score = dict(found.parts[0].worth or {})["overall_score"]
     assert score.interval is not None
     assert score.interval[0] > 0

@@ -24,8 +24,8 @@ from benchmarks.live import fleet, forecast, prepare, rescaled
 from retrainer.evaluation.sequential import (
     ConfidenceSequence,
     EProcess,
+    Interval,
     Stakes,
-    confidence_interval,
     crps_stakes,
     score_stakes,
     select_by_e_bh,
@@ -44,18 +44,25 @@ KINDS = {
 }
 
 
-def forecasts(seed: int, posts: int, slower: float = 2.0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def forecasts(seed: int, posts: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return (posts, 99) quantiles of two forecasters, and the waits."""
     rng = np.random.default_rng(seed)
     scale = np.exp(rng.normal(size=(posts, 1)))
     levels = np.arange(1, 100) / 100
     quantiles = -np.log1p(-levels) * scale
-    other = -np.log1p(-levels) * scale * slower * np.exp(0.2 * rng.normal(size=(posts, 1)))
+    other = -np.log1p(-levels) * scale * 2 * np.exp(0.2 * rng.normal(size=(posts, 1)))
     return quantiles, other, rng.exponential(scale[:, 0])
 
 
-def stakes_of(seed: int = 5, posts: int = 700, slower: float = 2.0) -> Stakes:
-    return crps_stakes(*forecasts(seed, posts, slower))
+def stakes_of(seed: int = 5, posts: int = 700) -> Stakes:
+    return crps_stakes(*forecasts(seed, posts))
+
+
+def interval_of(stakes: Stakes) -> Interval:
+    """Return the interval after all posts."""
+    sequence = ConfidenceSequence()
+    sequence.update(stakes)
+    return sequence.interval()
 
 
 def crps(quantiles: np.ndarray, waits: np.ndarray) -> np.ndarray:
@@ -230,7 +237,7 @@ def test_a_damaged_state_is_refused() -> None:
 
 def test_the_interval_is_where_neither_side_has_evidence() -> None:
     stakes = stakes_of(posts=450)
-    interval = confidence_interval(stakes)
+    interval = interval_of(stakes)
     assert interval.low is not None
     assert interval.high is not None
     assert interval.estimate is not None
@@ -250,24 +257,24 @@ def test_the_interval_is_the_same_however_the_posts_are_cut() -> None:
     sequence = ConfidenceSequence()
     for start, stop in itertools.pairwise([0, 7, 250, 1200]):
         sequence.update(stakes.rows(start, stop))
-        so_far, alone = sequence.interval(), confidence_interval(stakes.rows(0, stop))
+        so_far, alone = sequence.interval(), interval_of(stakes.rows(0, stop))
         assert [limit is None for limit in so_far] == [limit is None for limit in alone]
         assert [x for x in so_far if x is not None] == pytest.approx([x for x in alone if x is not None], rel=1e-9)
 
 
 def test_few_posts_leave_the_interval_open() -> None:
-    assert confidence_interval(stakes_of(posts=0)) == (None, None, None)
-    low, high, estimate = confidence_interval(stakes_of(posts=3))
+    assert interval_of(stakes_of(posts=0)) == (None, None, None)
+    low, high, estimate = interval_of(stakes_of(posts=3))
     assert (low, high) == (None, None)
     assert estimate is not None
 
 
 def test_limits_beyond_the_grid_are_open() -> None:
     good, bad = np.full(400, 0.9), np.full(400, 0.1)
-    low, high, estimate = confidence_interval(score_stakes(bad, good))
+    low, high, estimate = interval_of(score_stakes(bad, good))
     assert (low, high) == (0.6, None)  # the loss is 89% smaller
     assert estimate == pytest.approx(8 / 9)
-    low, high, estimate = confidence_interval(score_stakes(good, bad))
+    low, high, estimate = interval_of(score_stakes(good, bad))
     assert (low, high) == (None, -0.6)
     assert estimate == pytest.approx(-8)
 
@@ -333,6 +340,6 @@ def test_the_interval_covers_the_truth() -> None:
     for seed in range(200):
         rng = np.random.default_rng(seed)
         loss, other_loss = rng.random((2, 800)) * [[1.0], [0.9]]
-        low, high, _ = confidence_interval(score_stakes(1 - loss, 1 - other_loss))
+        low, high, _ = interval_of(score_stakes(1 - loss, 1 - other_loss))
         covered += (low is None or low <= 0.1) and (high is None or high >= 0.1)
     assert covered >= 190

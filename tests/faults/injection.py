@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import ctypes
 import os
 import shutil
@@ -34,7 +35,9 @@ def faults_library() -> Path | None:
     compiler = shutil.which("gcc") or shutil.which("cc")
     if compiler is None or sys.platform != "linux":
         return None
-    library = Path(tempfile.mkdtemp(prefix="faults")) / "faults.so"
+    folder = tempfile.mkdtemp(prefix="faults")
+    atexit.register(shutil.rmtree, folder)
+    library = Path(folder) / "faults.so"
     source = Path(__file__).with_name("faults.c")
     subprocess.run([compiler, "-shared", "-fPIC", "-O1", "-o", library, source, "-ldl"], check=True)
     return library

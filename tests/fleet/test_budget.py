@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -11,62 +10,56 @@ import pytest
 from retrainer.fleet.units import Unit, WorkerSpec
 from retrainer.fleet.worker import close_project, run_unit
 from retrainer.registry.budgets import SharedBudget
-from retrainer_claude import ClaudeOptions
-from retrainer_claude.pricing import reported_usage
-from tests.claude_server import KEY, ClaudeServer
 from tests.command_line import packages
 from tests.conftest import NOW, open_project
 from tests.plugins_for_tests import timing_algorithm
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from retrainer.project import Project
+    from tests.claude_server import ClaudeServer
     from tests.command_line import Runner
     from tests.plugins_for_tests import Plugins
 
 
-@pytest.fixture
-def server() -> Iterator[ClaudeServer]:
-    with ClaudeServer() as running:
-        yield running
-
-
-@pytest.fixture
-def environ(server: ClaudeServer) -> dict[str, str]:
-    return {
-        "ANTHROPIC_BASE_URL": server.url,
-        "ANTHROPIC_API_KEY": KEY,
-        "RETRAINER_CONTENT_MODEL__ALGORITHM": "claude_api",
-        "RETRAINER_CONTENT_MODEL__CLAUDE_API": '{"max_tokens": 32, "examples": 4}',  # estimates close to the cost
-        "RETRAINER_RETRAINING__EVALUATION_MAX_PREDICTIONS": "10",
-    }
-
-
 @pytest.mark.usefixtures("streams")
 def test_a_paid_fleet_needs_max_cost(
-    environ: dict[str, str], server: ClaudeServer, project: Project, retrainer: Runner
+    paid_environ: dict[str, str], claude_server: ClaudeServer, project: Project, retrainer: Runner
 ) -> None:
-    refused = retrainer("train", "--all-streams", env=environ)
+    refused = retrainer("train", "--all-streams", env=paid_environ)
     assert refused.code == 2
     assert "uses the paid algorithm 'claude_api'" in refused.err
     assert "--max-cost" in refused.err
-    assert retrainer("train", "timing", "--stream", "n*", env=environ).code == 0
-    assert server.requests == []
+    assert retrainer("train", "timing", "--stream", "n*", env=paid_environ).code == 0
+    assert claude_server.requests == []
 
 
 def test_a_worker_makes_no_paid_calls_without_a_limit(
-    streams: list[str], environ: dict[str, str], server: ClaudeServer, project: Project, monkeypatch: pytest.MonkeyPatch
+    streams: list[str],
+    paid_environ: dict[str, str],
+    claude_server: ClaudeServer,
+    project: Project,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     with monkeypatch.context() as changed:
-        for name, value in environ.items():
+        for name, value in paid_environ.items():
             changed.setenv(name, value)
         outcome = run_unit(WorkerSpec(project.config_file), Unit(streams[0], "content", None))
         close_project()
     assert outcome.error is not None
     assert "cost money" in outcome.error.message
-    assert server.requests == []
+    assert claude_server.requests == []
+
+
+@pytest.mark.parametrize("folder_on_each_database", ["sqlite"], indirect=True)
+def test_calls_that_cost_nothing_leave_no_debt(project: Project) -> None:
+    budget = SharedBudget.create(project.registry.database, 2.0, NOW)
+    for estimate in (0.1, 0.2, 0.3, 0.7):
+        assert budget.reserve(estimate)
+    for estimate in (0.1, 0.3, 0.7, 0.2):
+        budget.settle(estimate, 0.0)
+    assert f"${budget.limit_and_use()[1]:.4f}" == "$0.0000"
 
 
 @pytest.mark.parametrize("folder_on_each_database", ["sqlite"], indirect=True)
@@ -117,22 +110,22 @@ def test_a_cost_that_cannot_be_read_hides_no_result(folder: Path, plugins: Plugi
     done = retrainer(*arguments, env=plugins.environ)
     assert done.code == 0, done.err
     assert done.json["outcomes"]["promoted"] == 1
-    assert "The cost is not known: the database" in done.err
+    assert "Cannot read the cost: the database" in done.err
 
 
 @pytest.mark.slow  # four processes import the SDK
 def test_four_workers_never_exceed_max_cost(
-    streams: list[str], environ: dict[str, str], server: ClaudeServer, project: Project, retrainer: Runner
+    streams: list[str], paid_environ: dict[str, str], claude_server: ClaudeServer, project: Project, retrainer: Runner
 ) -> None:
-    one = retrainer("train", "content", "--stream", "n*", "--max-cost", "10", "--json", env=environ)
+    one = retrainer("train", "content", "--stream", "n*", "--max-cost", "10", "--json", env=paid_environ)
     assert one.code == 0, one.err
     limit = one.json["cost_usd"] * 0.9  # less than half of the forecasts of at least two of the three runs
     assert limit > 0
-    server.usages.clear()
+    claude_server.usages.clear()
     arguments = ("train", "--all-streams", "--jobs", "4", "--max-cost", f"{limit:.6f}", "--json")
-    done = retrainer(*arguments, env=environ)
+    done = retrainer(*arguments, env=paid_environ)
     assert done.code == 1
-    paid = sum(reported_usage(SimpleNamespace(**usage), ClaudeOptions())["cost_usd"] for usage in server.usages)
+    paid = claude_server.cost_usd
     assert 0 < paid <= limit
     assert done.json["cost_usd"] == pytest.approx(paid)
     runs = [run for run in project.registry.across(None).list_runs("content") if run.run_id not in str(one.out)]

@@ -60,12 +60,6 @@ def cluster(request: pytest.FixtureRequest, tmp_path: Path) -> Cluster:
     return made
 
 
-@pytest.fixture
-def _no_worker_keeps_the_project() -> Iterator[None]:
-    yield
-    close_project()
-
-
 @pytest.mark.slow
 def test_fifty_streams_survive_killed_workers(folder: Path, cluster: Cluster, retrainer: Runner) -> None:
     add_streams(folder, NAMES)
@@ -139,7 +133,7 @@ def test_ctrl_c_cancels_what_was_not_started(
             assert process.poll() is None
             time.sleep(0.05)
         process.send_signal(signal.SIGINT)
-        while "Stopping; runs in progress may end" not in process.stderr.readline():
+        while "Stopping; runs in progress may finish" not in process.stderr.readline():
             assert process.poll() is None
         if signals == 2:
             process.send_signal(signal.SIGINT)
@@ -349,8 +343,8 @@ def test_a_minute_between_clocks_is_neither_death_nor_life(minutes: int) -> None
     [
         (["--backend", "dask"], 2, "--backend dask needs an address. Name the cluster with --scheduler ADDRESS"),
         (["--backend", "ray"], 2, "--backend ray needs an address. Name the cluster with --address ADDRESS"),
-        (["--scheduler", "x:1"], 2, "--scheduler is for --backend dask"),
-        (["--backend", "dask", "--scheduler", "x:1", "--jobs", "2"], 2, "--jobs is for --backend local"),
+        (["--scheduler", "x:1"], 2, "--scheduler requires --backend dask"),
+        (["--backend", "dask", "--scheduler", "x:1", "--jobs", "2"], 2, "--jobs requires --backend local"),
         (["--backend", "spark"], 2, "'spark' (choose local, dask or ray)"),
     ],
 )

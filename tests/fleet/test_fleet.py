@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, cast
 
 import pytest
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 on_sqlite = pytest.mark.parametrize("folder_on_each_database", ["sqlite"], indirect=True)  # nothing about the database
 
 
+@pytest.mark.slow_on_postgresql
 def test_each_model_of_each_stream_is_a_run_of_its_own(
     folder: Path, streams: list[str], project: Project, retrainer: Runner
 ) -> None:
@@ -188,7 +189,7 @@ def test_ctrl_c_stops_handing_out_and_the_next_call_goes_on(
     while not started.exists():
         assert process.poll() is None
     process.send_signal(signal.SIGINT)
-    while "Stopping; runs in progress may end" not in process.stderr.readline():
+    while "Stopping; runs in progress may finish" not in process.stderr.readline():
         assert process.poll() is None
     if signals == 2:
         process.send_signal(signal.SIGTERM)
@@ -242,6 +243,32 @@ def test_a_fleet_that_could_not_start_has_failed() -> None:
     assert message.is_for({"failure"})
     assert summarize_fleet(result).startswith("## ✗ 0 of 1 run in 0 s: 1 not started. Stopped after 0 of 1 run")
     assert describe(FleetResult([], not_due=1)) == "Nothing is due: 1 model was checked"
+
+
+@on_sqlite
+@pytest.mark.usefixtures("_no_worker_keeps_the_project")
+def test_a_worker_knows_from_its_unit_whether_posts_came_since_the_last_run(
+    streams: list[str], project: Project
+) -> None:
+    def make_run(unit: Unit) -> tuple[str | None, int]:
+        """Return what is stale, and how often the last run was looked up."""
+        statements.clear()
+        outcome = worker.run_unit(spec, unit._replace(started_at=NOW))
+        assert outcome.kind == "not_promoted"
+        return outcome.stale, sum("ORDER BY retrainer_training_runs.started_at DESC" in each for each in statements)
+
+    spec, statements = WorkerSpec(project.config_file), list[str]()
+    engine = worker.open_project(spec.config_file).registry.database.engine
+    sa.event.listen(engine, "before_cursor_execute", lambda *args: statements.append(args[2]))
+    for name in streams:
+        own = project.for_stream(name)
+        retrain(own, runtime_of(own), "timing", NOW - timedelta(days=1))
+    first, second, _ = select_units(project, streams, ["timing"], NOW, if_due=False).units
+    assert make_run(first) == (None, 1)  # when the run is started
+    assert make_run(second._replace(last_run_at=None)) == (None, 2)
+    (again,) = select_units(project, [first.stream], ["timing"], NOW, if_due=False).units
+    stale, _ = make_run(again)
+    assert (stale or "").startswith("No post has arrived since the last timing run (2024-11-15 12:00 UTC)")
 
 
 @on_sqlite

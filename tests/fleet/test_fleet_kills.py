@@ -8,22 +8,31 @@ import random
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import warnings
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import psutil
 import pytest
 import sqlalchemy as sa
 
+from retrainer.fleet import worker
+from retrainer.fleet.run import run_fleet
+from retrainer.fleet.selection import select_units
+from retrainer.fleet.units import WorkerSpec
 from retrainer.registry.tables import ModelVersion
-from tests.conftest import NOW, configure, open_project, regular_posts
-from tests.fleet.conftest import add_streams
+from tests.command_line import packages
+from tests.conftest import NOW, configure, open_project, regular_posts, runtime_of
+from tests.fleet.conftest import ThisProcess, add_streams
+from tests.plugins_for_tests import timing_algorithm
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.command_line import Runner
+    from tests.plugins_for_tests import Plugins
 
 NAMES = [f"stream {number:02d}" for number in range(50)]
 
@@ -58,8 +67,9 @@ def test_fifty_streams_survive_workers_that_are_killed_at_random(folder: Path, r
     while process.poll() is None and kills < 25:
         time.sleep(choose.uniform(0.1, 1.0))
         if workers := workers_of(process):
-            choose.choice(workers).kill()
-            kills += 1
+            with suppress(psutil.NoSuchProcess):  # it ended just now
+                choose.choice(workers).kill()
+                kills += 1
     out, err = process.communicate(timeout=600)
     document = json.loads(out)
     assert process.returncode in {0, 1}, err
@@ -112,6 +122,63 @@ def test_a_fleet_goes_on_after_postgresql_was_restarted(sqlite_folder: Path, ret
         _require_consistent(open_project(sqlite_folder), document)
         assert retrainer("train", "timing", "--all-streams", "--if-due", "--jobs", "4").code == 0
         assert retrainer("doctor").code == 0
+        server.cleanup()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("step", ["train", "predict"])
+def test_a_crash_of_postgresql_may_lose_the_start_of_a_run_but_no_version(
+    step: str, sqlite_folder: Path, plugins: Plugins, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("retrainer.registry.database._PING_AFTER_SECONDS", 0.0)
+    reached, go_on = sqlite_folder / "reached", sqlite_folder / "go_on"
+    wait = f"import time; Path({str(reached)!r}).touch()\nwhile not Path({str(go_on)!r}).exists(): time.sleep(0.01)"
+    plugins.add("waiting", timing_algorithm("waiting", **{step: wait}))
+    with tempfile.TemporaryDirectory(prefix="pg") as data:
+        server = start_postgresql(data)
+        configure(sqlite_folder, url=f'"postgresql+psycopg://postgres@/postgres?host={data}"')
+        add_streams(sqlite_folder, ["news"])
+        project = open_project(sqlite_folder)
+        selected = select_units(project, ["news"], ["timing"], NOW, if_due=False)
+        processes = [psutil.Process(server.get_pid()), *psutil.Process(server.get_pid()).children()]
+        for process in processes:
+            with suppress(psutil.NoSuchProcess):  # a process that cleans up may have ended
+                if any(name in " ".join(process.cmdline()) for name in ("walwriter", "background writer")):
+                    process.suspend()  # so that nothing is on disk but what a commit waited for
+
+        ended = threading.Event()
+
+        def crash() -> None:
+            while not (reached.exists() or ended.wait(0.01)):
+                pass
+            try:
+                for process in {*processes, *processes[0].children()}:
+                    with suppress(psutil.NoSuchProcess):
+                        process.kill()
+                psutil.wait_procs(processes, timeout=60)
+                server.ensure_postgres_running()
+            finally:
+                go_on.touch()
+
+        crashing = threading.Thread(target=crash, daemon=True)
+        crashing.start()
+        spec = WorkerSpec(project.config_file, algorithm="waiting")
+        with packages(plugins.environ["PYTHONPATH"]):
+            result = run_fleet(project, runtime_of(project), spec, selected, ThisProcess())
+        ended.set()
+        crashing.join(60)
+        own = project.for_stream("news")
+        (run,) = own.registry.list_runs()
+        lost = [record.message for record in caplog.records if "is no longer in the database" in record.message]
+        assert len(lost) == (step == "train"), lost  # a registered version is not lost
+        assert all(line.startswith("timing of 'news': the run 'run_") and "Trying again" in line for line in lost)
+        (outcome,) = result.outcomes
+        assert (outcome.kind, outcome.run_id) == ("promoted", run.run_id)
+        (version,) = own.registry.list_versions()
+        assert (version.version_id, version.is_production) == (run.model_version_id, True)
+        assert project.artifacts.unknown_versions("timing") == project.artifacts.find_abandoned() == []
+        worker.close_project()
+        project.close()
         server.cleanup()
 
 

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
+import time
 from datetime import timedelta
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import psutil
@@ -19,11 +23,12 @@ from retrainer.parallel.child import WorkerLost
 from retrainer.pipeline.run import retrain
 from retrainer.registry.tables import ModelVersion
 from tests.command_line import packages
-from tests.conftest import NOW, configure, runtime_of
+from tests.conftest import NOW, configure, open_project, runtime_of
+from tests.fleet.conftest import ThisProcess, add_streams
 from tests.plugins_for_tests import timing_algorithm
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterator
+    from collections.abc import Callable, Generator
     from pathlib import Path
 
     from retrainer.fleet.units import Outcome
@@ -58,10 +63,15 @@ class Losing:
             yield unit, WorkerLost("it ended", os.getpid())
 
 
-@pytest.fixture
-def _no_worker_keeps_the_project() -> Iterator[None]:
-    yield
-    worker.close_project()
+def test_the_end_of_the_process_that_forks_workers_is_an_error_and_no_interrupt(tmp_path: Path) -> None:
+    (tmp_path / "deadly.py").write_text("import os\nos._exit(1)\n")
+    script = (
+        "from retrainer.parallel.local import run_in_processes\n"
+        "list(run_in_processes(len, lambda: 'unit', 1, preload=['deadly']))\n"
+    )
+    environ = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", script], env=environ, capture_output=True, text=True, check=False)
+    assert "RetrainerError: cannot start a worker process" in done.stderr
 
 
 @on_sqlite
@@ -110,6 +120,22 @@ def test_production_whose_algorithm_is_missing_stops_no_run(streams: list[str], 
     outcome = worker.run_unit(WorkerSpec(project.config_file), Unit("news", "timing", last.run_id))
     assert outcome.kind == "not_promoted", outcome.error
     assert outcome.needs_attention
+
+
+@on_sqlite
+@pytest.mark.usefixtures("_no_worker_keeps_the_project")
+def test_a_unit_with_a_damaged_value_is_not_tried_again(streams: list[str], project: Project) -> None:
+    own = project.for_stream("news")
+    retrain(own, runtime_of(own), "timing", NOW)
+    selected = select_units(project, streams, ["timing"], NOW, if_due=False)
+    with own.registry.database.write() as session:
+        session.execute(sa.text("UPDATE retrainer_model_versions SET hyperparameters = '{'"))
+    backend = ThisProcess()
+    result = run_fleet(project, runtime_of(project), WorkerSpec(project.config_file), selected, backend)
+    (failure,) = result.failures
+    assert (failure.stream, failure.error and failure.error.code) == ("news", "damaged_value")
+    assert result.counts["promoted"] == 2
+    assert backend.units == selected.units
 
 
 @on_sqlite
@@ -176,3 +202,39 @@ def test_a_worker_that_was_lost_before_its_run_did_not_make_an_earlier_one(
     result = run_fleet(project, runtime_of(project), WorkerSpec(project.config_file), selected, backend)
     assert [str(outcome.error) for outcome in result.outcomes] == ["the run was interrupted: it ended"]
     assert len(backend.units) == 2
+
+
+@on_sqlite
+@pytest.mark.usefixtures("_no_worker_keeps_the_project")
+def test_a_retry_pauses_while_the_run_of_the_lost_worker_is_in_progress(
+    streams: list[str], project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registry = project.for_stream("news").registry
+    lost = registry.start_run("timing", "baseline", NOW, None)
+    pauses: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        pauses.append(seconds)
+        if len(pauses) == 3:
+            registry.fail_run(lost.run_id, "it counts as dead", NOW)
+
+    monkeypatch.setattr(worker, "time", SimpleNamespace(sleep=sleep, monotonic=time.monotonic))
+    outcome = worker.run_unit(WorkerSpec(project.config_file), Unit("news", "timing", is_retry=True))
+    assert outcome.kind == "promoted", outcome.error
+    assert pauses == [worker.RETRY_SECONDS] * 3
+
+
+@pytest.mark.usefixtures("_no_worker_keeps_the_project")
+def test_the_start_of_a_run_of_a_fleet_does_not_wait_for_the_disk(sqlite_folder: Path, postgresql_url: str) -> None:
+    configure(sqlite_folder, url=f'"{postgresql_url}"')
+    add_streams(sqlite_folder, ["news"])
+    spec = WorkerSpec(open_project(sqlite_folder).config_file, algorithm="baseline")
+    waits: list[str] = []
+
+    def record(connection: sa.Connection) -> None:
+        waits.append(connection.exec_driver_sql("SHOW synchronous_commit").scalar_one())
+
+    project = worker.open_project(spec.config_file, spec.settings)
+    sa.event.listen(project.registry.database.engine, "commit", record)
+    assert worker.run_unit(spec, Unit("news", "timing")).kind == "promoted"
+    assert waits[:5] == ["off", "off", "on", "off", "on"]  # registered, completed: on; what follows is the silence

@@ -127,6 +127,8 @@ def test_one_bad_stream_needs_more_evidence_among_many(fleet: Project) -> None:
     assert review_fleet(project, runtime_of(project), BAD[:1], ["timing"], now) == [], "alone, it needs 300"
     first = review_fleet(project, runtime_of(project), BAD[:2], ["timing"], now)
     assert {one.stream for one in first} == set(BAD[:2]), "together, they need 150 each"
+    earlier = now - GAP
+    assert review_fleet(project, runtime_of(project), BAD[2:], ["timing"], earlier) == [], "the others came later"
     (last,) = review_fleet(project, runtime_of(project), BAD[2:], ["timing"], now)
     assert last.evidence is not None
     assert last.evidence["num_comparisons"] == 12, "what was rolled back this year counts with its evidence"

@@ -25,11 +25,11 @@ HOURS = {"near": 5.0, "far": 9.0, "farther": 14.0}
 
 
 def binomial_range(count: int, share: float) -> tuple[int, int]:
-    """Return the range that holds the number of successes of so many trials with a probability of 99%."""
+    """Return the range that holds the number of successes of so many trials, except once in a billion."""
     exact = Fraction(share).limit_denominator(100)
     chances = [math.comb(count, k) * exact**k * (1 - exact) ** (count - k) for k in range(count + 1)]
     totals = list(accumulate(chances))
-    return bisect_left(totals, Fraction(5, 1000)), bisect_left(totals, Fraction(995, 1000))
+    return bisect_left(totals, Fraction(1, 2 * 10**9)), bisect_left(totals, 1 - Fraction(1, 2 * 10**9))
 
 
 class Versions(NamedTuple):

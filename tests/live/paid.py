@@ -1,4 +1,4 @@
-"""A project whose content forecasts cost money, for the tests of kept forecasts and of A/B tests."""
+"""A project whose content forecasts cost money, for the tests of stored forecasts and of A/B tests."""
 
 from __future__ import annotations
 
@@ -17,9 +17,8 @@ from retrainer.pipeline.run import retrain
 from retrainer.pipeline.split import load_posts
 from retrainer.registry.budgets import SharedBudget
 from retrainer.registry.live_tables import LiveForecast
-from retrainer.registry.refits import fit_name
 from retrainer.registry.tables import Budget
-from tests.claude_server import KEY, ClaudeServer
+from tests.claude_server import ClaudeServer
 from tests.command_line import environment
 from tests.conftest import NOW, configure, open_project, regular_posts, runtime_of
 
@@ -41,12 +40,10 @@ TEST_ID = "ab_content_20241115_120000_abcd"
 
 
 @pytest.fixture
-def claude(monkeypatch: pytest.MonkeyPatch) -> Iterator[ClaudeServer]:
+def claude() -> Iterator[ClaudeServer]:
     """A local server that the SDK uses as the Claude API."""
-    with ClaudeServer() as running:
-        monkeypatch.setenv("ANTHROPIC_BASE_URL", running.url)
-        monkeypatch.setenv("ANTHROPIC_API_KEY", KEY)
-        yield running
+    with ClaudeServer() as server, environment(server.environ):
+        yield server
 
 
 def train_two_versions(folder: Path) -> tuple[str, str]:
@@ -56,7 +53,7 @@ def train_two_versions(folder: Path) -> tuple[str, str]:
         "RETRAINER_CONTENT_MODEL__CLAUDE_API__MAX_TOKENS": "64",
     }
     made: list[str] = []
-    with ClaudeServer() as server, environment({"ANTHROPIC_BASE_URL": server.url, "ANTHROPIC_API_KEY": KEY}):
+    with ClaudeServer() as server, environment(server.environ):
         for examples in (6, 3):
             options["RETRAINER_CONTENT_MODEL__CLAUDE_API__EXAMPLES"] = str(examples)
             project = open_project(folder, options)
@@ -79,8 +76,7 @@ class Paid(NamedTuple):
     @property
     def fit(self) -> str:
         """The fit in production."""
-        version = self.project.registry.get_version(self.versions[0])
-        return fit_name(version.version_id, version.refit)
+        return self.project.registry.get_version(self.versions[0]).fit
 
     def predict(self, now: datetime, **asked: Any) -> Any:
         """Forecast the next post as a caller does."""
@@ -102,7 +98,7 @@ class Paid(NamedTuple):
     def _side(self, version_id: str, name: TestSide, calls: bool) -> PaidSide:
         version = self.project.registry.get_version(version_id)
         model = load_live_fit(self.project, runtime_of(self.project), version) if calls else None
-        return PaidSide(TEST_ID, name, version_id, fit_name(version_id, version.refit), model)
+        return PaidSide(TEST_ID, name, version_id, version.fit, model)
 
     def limit(self, dollars: float) -> None:
         """Set the limit of each side of the test."""

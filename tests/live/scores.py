@@ -10,7 +10,6 @@ import numpy as np
 from retrainer.evaluation.sequential import EProcess, Stakes
 from retrainer.registry.live import PostScore, append_live_scores
 from retrainer.registry.live_tables import LiveComparison
-from retrainer.registry.refits import fit_name
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -36,8 +35,6 @@ def record_scores(
     *,
     model_type: ModelTypeName = "timing",
     other_version_id: str | None = None,
-    gap_hours: float = 6,
-    pit: NDArray[np.float64] | None = None,
     stake: float = WORST,
 ) -> LiveComparison:
     """Store a comparison of the production version and its scores on n posts, by the CRPS of both sides.
@@ -56,7 +53,7 @@ def record_scores(
             stream=project.stream,
             model_type=model_type,
             version_id=version.version_id,
-            fit=fit_name(version.version_id, version.refit),
+            fit=version.fit,
             against=against,
             other_version_id=other_version_id,
             other_fit=other_version_id or "naive",
@@ -66,17 +63,17 @@ def record_scores(
             num_scored=0,
             sums=[],
             other_sums=[],
-            state=b"",
+            state=EProcess().to_bytes(),
         )
     )
     count = len(live)
     uniform = np.arange(count, dtype=float) * 0.6180339887 % 1
-    sides = [_figures(model_type, side, uniform if pit is None else pit) for side in (live, other)]
+    sides = [_figures(model_type, side, uniform) for side in (live, other)]
     stakes = Stakes(live, other, np.full(count, stake), np.full(count, stake), np.full(count, WORST))
     scores = [
         PostScore(
             post_id=f"live-{row:06d}",
-            created_at=comparison.starts_after + timedelta(hours=gap_hours * (row + 1)),
+            created_at=comparison.starts_after + timedelta(hours=6 * (row + 1)),
             figures=sides[0][row].tolist(),
             other_figures=sides[1][row].tolist(),
             **{name: float(getattr(stakes, name)[row]) for name in Stakes._fields},

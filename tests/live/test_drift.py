@@ -20,7 +20,6 @@ from tests.drifting import random_posts
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from retrainer.model_types import ModelTypeName
     from retrainer.project import Project
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
@@ -28,11 +27,11 @@ TRAINED = START + timedelta(days=150)
 LATER = TRAINED + timedelta(days=90)
 
 
-def live_project(folder: Path, *later: pd.DataFrame, model_type: ModelTypeName = "timing") -> Project:
+def live_project(folder: Path, *later: pd.DataFrame) -> Project:
     """A project trained on 150 days, and then posts of other days."""
     project = open_project(folder)
     project.posts.add(random_posts(START, 150, no_text=0.04), TRAINED)
-    retrain(project, runtime_of(project), model_type, TRAINED)
+    retrain(project, runtime_of(project), "timing", TRAINED)
     for posts in later:
         project.posts.add(posts, LATER)
     return project
@@ -159,7 +158,7 @@ def test_it_works_when_the_training_posts_are_gone(sqlite_folder: Path) -> None:
     with project.registry.database.write() as session:
         session.execute(sa.text("DELETE FROM posts"))
     sentences = {drift.sentence for drift in measure_drift(project, "timing", LATER)}
-    assert sentences == {"Too few days to say: none of the posts that the model was trained on is there"}
+    assert sentences == {"Too few days to say: none of the posts that the model was trained on is left"}
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""How an interval of the error is said in words."""
+"""An interval of the error in words."""
 
 from __future__ import annotations
 

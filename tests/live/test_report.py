@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from retrainer.errors import NothingInProduction
-from retrainer.evaluation.sequential import EProcess, Stakes, confidence_interval
+from retrainer.evaluation.sequential import ConfidenceSequence, EProcess, Stakes
 from retrainer.live.error_interval import ErrorInterval
 from retrainer.live.report import report_live
 from retrainer.live.summary import summarize_live
@@ -128,10 +128,11 @@ def test_intervals_and_evidence_are_those_of_all_posts_up_to_the_end_of_a_week(l
     found = report_live(live, "timing", LATER)
     stakes = Stakes(a, b, *np.full((3, 100), WORST))
     for week, count in zip(found.weeks, [27, 55, 83, 100], strict=True):
-        process = EProcess()
+        process, sequence = EProcess(), ConfidenceSequence()
         process.update(stakes.rows(0, count))
+        sequence.update(stakes.rows(0, count))
         assert week.evidence["naive"] == pytest.approx((process.worse, process.better))
-        expected = ErrorInterval.of_a(confidence_interval(stakes.rows(0, count)))
+        expected = ErrorInterval.of_a(sequence.interval())
         assert week.so_far.high == pytest.approx(expected.high)
         assert week.so_far.low == pytest.approx(expected.low)
 

@@ -15,10 +15,11 @@ import pytest
 import sqlalchemy as sa
 
 from retrainer.backup import back_up, restore_backup
-from retrainer.errors import ArtifactError
+from retrainer.errors import ArtifactError, DamagedValue
 from retrainer.evaluation.windows import held_out_window
 from retrainer.live import posts as live_posts
 from retrainer.live.scores import Totals, load_evidence, read_scores
+from retrainer.live.summary import score_versions, summarize_live
 from retrainer.live.update import update_comparison, update_live
 from retrainer.model_types import get_model_type
 from retrainer.pipeline.evaluations import evaluate_model
@@ -29,7 +30,7 @@ from retrainer.posts.importer import import_records
 from retrainer.posts.sample import sample_posts
 from retrainer.project import Project
 from retrainer.registry.live import append_live_scores, find_scored_streams, mark_posts_changed
-from retrainer.registry.live_tables import LiveComparison
+from retrainer.registry.live_tables import LiveComparison, LiveScore
 from retrainer.registry.tables import ModelVersion
 from retrainer.replay.runner import replay
 from tests.conftest import NOW, configure, import_sample, open_project, runtime_of, version_folder
@@ -69,8 +70,7 @@ def kept(project: Project, comparison: LiveComparison) -> Kept:
 
 def naive_model(project: Project, comparison: LiveComparison) -> bytes | None:
     """Return the naive forecast that is kept with a comparison."""
-    found = project.registry.list_live_comparisons("timing", comparison.fit)
-    return next(one.naive_model for one in found if one.comparison_id == comparison.comparison_id)
+    return project.registry.get_naive_model(comparison.comparison_id)
 
 
 def from_scratch(project: Project, comparison: LiveComparison, now: datetime = NOW) -> Kept:
@@ -222,6 +222,34 @@ def test_changes_of_posts_change_the_scores_that_they_affect(live_project: Proje
     }[change]
 
 
+@pytest.mark.parametrize("origin", ["clock", pytest.param("post", marks=pytest.mark.slow)])
+def test_a_late_post_at_the_start_counts_the_same_whenever_it_arrives(live_folder: Path, origin: str) -> None:
+    """The naive forecast, and the times of origins, are fitted to the posts up to the start."""
+    configure(live_folder, origin=origin)
+    project = open_project(live_folder)
+    start = updated(project)["naive"].starts_after
+    add(project, "late", start)
+    add(project, "later", start - timedelta(days=3))
+    comparison = updated(project)["naive"]
+    found = comparison.spacing_hours, naive_model(project, comparison), kept(project, comparison)
+    with project.registry.database.write() as session:
+        session.execute(sa.delete(LiveScore))
+        session.execute(sa.delete(LiveComparison))
+    comparison = updated(project)["naive"]
+    assert found == (comparison.spacing_hours, naive_model(project, comparison), kept(project, comparison))
+
+
+def test_totals_of_scores_that_another_process_made_again_are_not_written(live_project: Project) -> None:
+    project = live_project
+    stale = updated(project)["naive"]
+    add(project, "late", scores_of(project, stale)[20].created_at - timedelta(minutes=5))
+    comparison = updated(project)["naive"]
+    assert (comparison.through, comparison.through_post_id) == (stale.through, stale.through_post_id)
+    with project.registry.database.write() as session:
+        assert not append_live_scores(session, stale, [], Totals.of(stale).columns())
+    assert kept(project, comparison).totals == Totals.of(comparison).columns()
+
+
 @pytest.mark.parametrize("change", ["edited", pytest.param("emptied", marks=pytest.mark.slow)])
 def test_an_edited_text_changes_the_scores_of_content(content_project: Project, change: str) -> None:
     project = content_project
@@ -306,7 +334,7 @@ def test_comparisons_begin_after_what_both_sides_know_and_go_on_where_they_ended
     promote_version(project, runtime_of(project), first.version_id, "by hand", NOW)
     assert updated(project)["naive"].comparison_id == naive.comparison_id
     unasked = project.registry.get_version(second)
-    again = update_comparison(project, runtime_of(project), unasked, "naive", NOW)
+    again = update_comparison(project, runtime_of(project), unasked, NOW)
     assert again
     assert again.comparison_id == found["naive"].comparison_id
 
@@ -343,6 +371,8 @@ def test_the_naive_forecast_is_kept_of_the_current_comparison_alone_and_fitted_a
     assert again.num_scored > first.num_scored
     assert naive_model(project, first) == model
     assert kept(project, again) == from_scratch(project, again)
+    found = project.registry.list_live_comparisons("timing", first.fit)
+    assert not any("naive_model" in vars(one) for one in found), "it is large, and only read to forecast with it"
 
 
 @pytest.mark.slow
@@ -388,17 +418,57 @@ def test_a_side_that_cannot_be_loaded_stops_only_its_comparison(
     assert record.levelname == "INFO", "a warning would be a mail of cron at each `train`"
     assert f"beside '{first.version_id}' on live posts" in record.message
     with pytest.raises(ArtifactError):
-        update_comparison(project, runtime_of(project), first, "naive", NOW)
+        update_comparison(project, runtime_of(project), first, NOW)
 
 
-def test_evidence_that_cannot_be_read_is_added_up_again(live_project: Project) -> None:
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"state": b"of another release"},
+        {"num_scored": -1},
+        {"num_scored": 1_000_000},
+        {"sums": []},
+        {"sums": [1, 2, 3, None, 5]},
+        {"other_sums": [1, 2, 3, "many", 5]},
+        {"other_sums": {"sum": 1}},
+    ],
+)
+def test_sums_that_are_damaged_are_an_error_and_added_up_again(live_project: Project, damage: dict[str, Any]) -> None:
     project = live_project
     comparison = updated(project)["naive"]
     before = kept(project, comparison)
     with project.registry.database.write() as session:
-        session.execute(sa.update(LiveComparison).values(state=b"of another release"))
+        session.execute(sa.update(LiveComparison).values(damage))
+    with pytest.raises(DamagedValue, match=r"the sums of the live scores of .* Run `retrainer live timing` to add"):
+        summarize_live(project.registry)
     assert updated(project)["naive"].state == comparison.state
     assert kept(project, comparison) == before
+
+
+def test_a_state_of_another_release_does_not_hide_the_scores_of_versions(live_project: Project) -> None:
+    project = live_project
+    updated(project)
+    versions = [version.version_id for version in project.registry.list_versions()]
+    before = score_versions(project.registry.list_scored_versions(versions))
+    assert before
+    with project.registry.database.write() as session:
+        session.execute(sa.update(LiveComparison).values(state=b"of another release", is_current=False))
+    assert score_versions(project.registry.list_scored_versions(versions)) == before
+    with pytest.raises(DamagedValue, match="restore a backup"):
+        load_evidence(project.registry.list_scored_versions(versions)[0])
+
+
+@pytest.mark.parametrize(
+    ("column", "value"), [("loss", "much"), ("figures", "[1, 2, 3, NaN, 5]"), ("figures", "{}"), ("figures", "[null]")]
+)
+@pytest.mark.parametrize("folder_on_each_database", ["sqlite"], indirect=True)  # PostgreSQL refuses most of them
+def test_a_damaged_score_is_an_error(live_project: Project, column: str, value: str) -> None:
+    project = live_project
+    comparison = updated(project)["naive"]
+    with project.registry.database.write() as session:
+        session.execute(sa.text(f"UPDATE retrainer_live_scores SET {column} = '{value}'"))
+    with pytest.raises(DamagedValue, match=r"^the database holds '.*' instead of a (list of )?number"):
+        scores_of(project, comparison)
 
 
 @pytest.mark.slow
@@ -559,6 +629,6 @@ def test_scores_are_read_in_order_and_in_parts(live_project: Project) -> None:
     assert scores.post_ids == [row.post_id for row in rows]
     assert scores.figures.tolist() == [row.figures for row in rows]
     assert scores.stakes.most.tolist() == [row.most for row in rows]
-    parts = list(live_project.registry.stream_live_scores(naive.comparison_id, since=LATER, chunk_rows=7))
-    assert [row for part in parts for row in part] == [row for row in rows if row.created_at >= LATER]
+    parts = list(live_project.registry.stream_live_scores(naive.comparison_id, until=LATER, chunk_rows=7))
+    assert [row for part in parts for row in part] == [row for row in rows if row.created_at <= LATER]
     assert {len(part) for part in parts[:-1]} == {7}

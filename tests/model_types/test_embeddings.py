@@ -110,7 +110,9 @@ def test_a_tokenizer_without_a_limit(tmp_path: Path) -> None:
     assert measures(model, [long, "b"], [long, "b"]) == dict.fromkeys(MEASURES, 1.0)
 
 
-@pytest.mark.parametrize("missing", ["bert_score", "torch", "transformers"])
+@pytest.mark.parametrize(
+    "missing", ["torch", *(pytest.param(name, marks=pytest.mark.slow) for name in ("bert_score", "transformers"))]
+)
 def test_without_the_extra_the_error_says_what_to_install(missing: str, monkeypatch: pytest.MonkeyPatch) -> None:
     load_semantic_model.cache_clear()
     monkeypatch.setitem(sys.modules, missing, None)
@@ -173,7 +175,7 @@ def test_semantic_metrics_of_both_sides_need_no_network_and_are_reproducible(fol
         "import socket, sys\n"
         "def refuse(*_): raise AssertionError('a connection was tried')\n"
         "socket.socket.connect = socket.socket.connect_ex = socket.getaddrinfo = refuse\n"
-        "from retrainer.__main__ import run\n"
+        "from retrainer.cli.program import run\n"
         f"sys.exit(run(['evaluate', {version!r}, '--json']))"
     )
     first, second = (

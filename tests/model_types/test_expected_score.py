@@ -9,7 +9,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from retrainer.model_types.expected_score import ExpectedScore, expect_score, measure_coverage
+from retrainer.model_types.expected_score import (
+    LEVEL,
+    ExpectedScore,
+    _split_conformal,
+    expect_score,
+    measure_coverage,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,6 +30,8 @@ RANDOM = np.random.default_rng(20261127)
 def test_the_ends_are_scores_by_their_rank() -> None:
     fifty = RANDOM.permutation(np.arange(50)) / 100
     assert expect_score(fifty) == ExpectedScore(0.04, 0.45, 0.8, 50), "the 5th of 50 from each end: 51 · 0.1"
+    many = np.arange(199) / 200
+    assert _split_conformal(many, 1 - LEVEL) == (many[19], many[-20]), "the 20th of 199 from each end: 200 · 0.1"
     expected = expect_score(RANDOM.permutation(np.arange(49)) / 100)
     assert expected is None, "too few"
 

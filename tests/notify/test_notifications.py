@@ -167,12 +167,12 @@ def test_a_persistent_server_error_is_a_warning(
     impatient_webhook: dict[str, str], receiver: Receiver, retrainer: Runner
 ) -> None:
     receiver.answers = [500] * 100
-    assert_harmless(retrainer("train", "timing", env=impatient_webhook), "it answered HTTP 500")
+    assert_harmless(retrainer("train", "timing", env=impatient_webhook), "it returned HTTP 500")
 
 
 def test_a_client_error_is_not_retried(webhook: dict[str, str], receiver: Receiver, retrainer: Runner) -> None:
     receiver.answers = [404] * 10
-    assert_harmless(retrainer("train", "timing", env=webhook), "it answered HTTP 404")
+    assert_harmless(retrainer("train", "timing", env=webhook), "it returned HTTP 404")
     assert len(receiver.received) == 1
 
 
@@ -241,6 +241,19 @@ def test_apprise_retries_as_its_url_says(with_posts: Path, receiver: Receiver, r
     assert len(receiver.received) == 2
 
 
+@pytest.fixture
+def _libraries_are_loaded(with_posts: Path, receiver: Receiver, retrainer: Runner) -> None:
+    """Load what a first delivery loads, which may take longer than the tests that follow wait."""
+    environ = {
+        "URLS": f"{receiver.url.replace('http', 'json')}/",
+        "RETRAINER_NOTIFICATIONS__APPRISE__URL_VARIABLE": "URLS",
+        "HOOK": receiver.url,
+        "RETRAINER_NOTIFICATIONS__WEBHOOK__URL_VARIABLE": "HOOK",
+    }
+    assert retrainer("notify-test", env=environ).code == 0
+
+
+@pytest.mark.usefixtures("_libraries_are_loaded")
 def test_a_service_that_hangs_is_named_and_does_not_delay_the_exit(
     with_posts: Path, receiver: Receiver, retrainer: Runner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -338,6 +351,7 @@ def test_a_killed_run_is_notified_by_the_next_call_of_train(
     assert "The run was interrupted: its process" not in "".join(one.json["text"] for one in receiver.received[count:])
 
 
+@pytest.mark.usefixtures("_libraries_are_loaded")
 def test_notify_test_names_the_host_that_does_not_answer(
     webhook: dict[str, str],
     healthcheck: dict[str, str],

@@ -1,4 +1,4 @@
-"""Evaluations of an algorithm that says how likely it thinks the posts."""
+"""Evaluations of an algorithm that states how likely posts are."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def test_the_text_that_is_chosen_does_not_matter(project: Project) -> None:
 
 
 def test_a_likelihood_that_knows_the_post_fails_the_run(project: Project) -> None:
-    with pytest.raises(AlgorithmError, match="'leaking': its hook likelihood returned other values .* later posts"):
+    with pytest.raises(AlgorithmError, match="'leaking': its hook likelihood returned different values .* later posts"):
         evaluate(project, "leaking")
 
 

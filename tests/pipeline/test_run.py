@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 
-from retrainer.algorithms import hookimpl
 from retrainer.errors import InsufficientData, ProductionChanged, RunInProgress
 from retrainer.evaluation.comparison import MIN_COMPARED_POSTS
 from retrainer.evaluation.decision_rule import describe_improvement, meets_threshold
@@ -22,7 +21,7 @@ from retrainer.pipeline.split import split_by_time
 from retrainer.pipeline.tuned_options import TunedOptions
 from retrainer.posts.sample import sample_posts
 from tests.conftest import NOW, configure, open_project, regular_posts, runtime_of, version_folder
-from tests.plugins_for_tests import timing_algorithm
+from tests.plugins_for_tests import Diary, timing_algorithm
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -296,19 +295,13 @@ def test_a_promotion_is_published_even_if_the_run_is_interrupted_right_after_it(
         raise KeyboardInterrupt
 
     monkeypatch.setattr(five_hours.registry, "complete_run", interrupted)
-    heard: list[dict[str, Any]] = []
-
-    class Listener:
-        @hookimpl
-        def on_event(self, event: dict[str, Any]) -> None:
-            heard.append(event)
-
+    diary = Diary()
     with pytest.raises(KeyboardInterrupt):
-        retrain(five_hours, runtime_of(five_hours, Listener()), "timing", NOW, algorithm="right")
+        retrain(five_hours, runtime_of(five_hours, diary), "timing", NOW, algorithm="right")
     production = five_hours.registry.get_production("timing")
     assert production is not None
     assert production.algorithm == "right"
-    promotion, end = heard
+    promotion, end = diary.events
     assert (promotion["kind"], promotion["version_id"]) == ("promotion", production.version_id)
     assert promotion["from_version_id"] == first.model_version_id
     assert end["run"]["status"] == "completed"

@@ -11,7 +11,7 @@ import pytest
 from pydantic import BaseModel, ConfigDict
 
 from retrainer.algorithms import Algorithm, TimingForecasts, hookimpl
-from retrainer.algorithms.manager import LoadedAlgorithm
+from retrainer.algorithms.loaded_algorithm import LoadedAlgorithm
 from retrainer.algorithms.model import TrainedModel
 from retrainer.errors import AlgorithmError, UsageError
 from retrainer.model_types.base import Origins

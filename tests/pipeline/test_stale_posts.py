@@ -5,19 +5,19 @@ from __future__ import annotations
 import logging
 from datetime import UTC, datetime, timedelta
 from threading import Barrier, Thread
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
-from retrainer.algorithms import hookimpl
 from retrainer.pipeline.run import retrain
 from retrainer.pipeline.stale_posts import find_stale_posts, report_stale_posts
 from retrainer.registry.tables import Post
 from tests.conftest import NOW, import_regular_posts, open_project, regular_posts, runtime_of
 from tests.notify.receiver import Receiver
+from tests.plugins_for_tests import Diary
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
     from retrainer.model_types import ModelTypeName
@@ -27,20 +27,6 @@ if TYPE_CHECKING:
     from tests.conftest import Prepare
 
 HOUR = timedelta(hours=1)  # the gaps of the posts are 5 hours, so that 10 hours are usual
-
-
-class Diary:
-    """An observer that keeps the events."""
-
-    def __init__(self) -> None:
-        self.events: list[Mapping[str, Any]] = []
-
-    @hookimpl
-    def on_event(self, event: Mapping[str, Any]) -> None:
-        self.events.append(event)
-
-    def kinds(self) -> list[str]:
-        return [str(event["kind"]) for event in self.events]
 
 
 @pytest.fixture

@@ -73,6 +73,7 @@ def generation(project: Project, now: datetime = NOW) -> int:
     return hours
 
 
+@pytest.mark.slow
 def test_training_starts_from_production(folder: Path) -> None:
     project = opened(folder)
     assert [generation(project, EARLIER), generation(project), generation(project)] == [1, 2, 2]

@@ -6,24 +6,24 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from retrainer.algorithms.manager import LoadedAlgorithm, load_algorithm
+from retrainer.algorithms.manager import load_algorithm
 from retrainer.posts.sample import sample_posts, write_sample_csv
-from tests.claude_server import KEY, ClaudeServer
+from tests.command_line import environment
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from retrainer.algorithms.loaded_algorithm import LoadedAlgorithm
+    from tests.claude_server import ClaudeServer
     from tests.command_line import Runner
 
 
 @pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[ClaudeServer]:
-    """A local server that the SDK of this process uses as the Claude API."""
-    with ClaudeServer() as running:
-        monkeypatch.setenv("ANTHROPIC_BASE_URL", running.url)
-        monkeypatch.setenv("ANTHROPIC_API_KEY", KEY)
-        yield running
+def server(claude_server: ClaudeServer) -> Iterator[ClaudeServer]:
+    """A stand-in for the Claude API, which the SDK of this process calls."""
+    with environment(claude_server.environ):
+        yield claude_server
 
 
 @pytest.fixture(scope="session")

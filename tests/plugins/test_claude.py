@@ -1,4 +1,4 @@
-"""The algorithm `claude_api`, called like by the pipeline, with the real SDK and a local server."""
+"""The algorithm `claude_api`, called as the pipeline calls it, with the real SDK and a local server."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
 
     from retrainer.algorithms.budget import Budget
-    from retrainer.algorithms.manager import LoadedAlgorithm
+    from retrainer.algorithms.loaded_algorithm import LoadedAlgorithm
     from retrainer.model_types.content import ContentForecast
 
 START = datetime(2026, 3, 2, 8, 0, tzinfo=UTC)
@@ -501,7 +501,7 @@ def test_a_call_that_hangs_times_out(claude: LoadedAlgorithm, server: ClaudeServ
 def test_a_long_retry_after_does_not_exceed_the_timeout(claude: LoadedAlgorithm, server: ClaudeServer) -> None:
     posts = make_posts()
     server.enqueue(Reply(), claude_server.rate_limited(retry_after="3600"))
-    forecasts = predict(claude, posts, before(posts, 100, 101), timeout_seconds=1)
+    forecasts = predict(claude, posts, before(posts, 100, 101), timeout_seconds=60)
     assert [forecast.outcome for forecast in forecasts] == ["ok", "failed"]
 
 

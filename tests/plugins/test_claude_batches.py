@@ -22,7 +22,7 @@ from retrainer.algorithms.budget import Budget
 from retrainer.algorithms.manager import load_algorithm
 from retrainer.errors import AlgorithmError, MissingCredentials
 from retrainer.registry.budgets import SharedBudget
-from retrainer_claude import ClaudeOptions
+from retrainer_claude import ClaudeOptions, batch_service
 from retrainer_claude.pricing import reported_usage
 from tests import claude_server
 from tests.claude_batches import BATCHES
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from retrainer.algorithms.manager import LoadedAlgorithm
+    from retrainer.algorithms.loaded_algorithm import LoadedAlgorithm
     from retrainer.model_types.content import ContentForecast
     from tests.claude_batches import Operation
     from tests.command_line import Runner
@@ -52,14 +52,19 @@ def predict_ten(claude: LoadedAlgorithm, budget: Budget | None = None, **given: 
     return predict(claude, posts, before(posts, *TEN), budget=budget, **{**FAST, **given})
 
 
+@pytest.fixture
+def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first answer that a batch does not exist is believed."""
+    monkeypatch.setattr(batch_service, "UNKNOWN_SECONDS", 0.0)
+
+
 def leave(claude: LoadedAlgorithm, server: ClaudeServer, answers: Path, *shared: SharedBudget, **given: Any) -> None:
-    """Send a batch and do not wait for its results."""
-    server.batches.hold()
+    """Send a batch, and fail when its state is asked for."""
+    server.batches.fail("retrieve", claude_server.bad_request("no batch can be read"))
     budget = Budget(AnswerCache(answers), shared=shared)
-    with pytest.raises(AlgorithmError, match=r"did not end .*run the same command again within 29 days"):
-        predict_ten(claude, budget, batch_timeout_hours=IMPATIENT, **given)
+    with pytest.raises(AlgorithmError, match=r"cannot read the state .*run the same command again within 29 days"):
+        predict_ten(claude, budget, **given)
     assert budget.cost_usd == 0
-    server.batches.release()
 
 
 def paid(server: ClaudeServer, given: dict[str, Any] | None = None, *, batch: bool = True) -> float:
@@ -258,6 +263,13 @@ def test_a_lost_batch_that_is_listed_late_is_found(claude: LoadedAlgorithm, serv
     assert budget.cost_usd == pytest.approx(paid(server))
 
 
+def test_a_lost_batch_whose_results_are_empty_at_first_is_found(claude: LoadedAlgorithm, server: ClaudeServer) -> None:
+    server.batches.lose("create", claude_server.cut_short())
+    server.batches.fail("results", Reply(body=b""))
+    assert outcomes(predict_ten(claude)) == ["ok"] * 10
+    assert len(server.batches.created) == 1
+
+
 def test_a_lost_batch_is_found_behind_many_others(
     claude: LoadedAlgorithm, server: ClaudeServer, tmp_path: Path
 ) -> None:
@@ -339,6 +351,19 @@ def test_an_outage_while_the_batch_is_waited_for_does_not_end_the_run(
     assert server.requests == []
 
 
+def test_a_batch_that_does_not_end_in_time_is_an_error(
+    claude: LoadedAlgorithm, server: ClaudeServer, tmp_path: Path
+) -> None:
+    server.batches.hold()
+    budget = Budget(AnswerCache(tmp_path))
+    with pytest.raises(AlgorithmError, match=r"did not end within .*run the same command again within 29 days"):
+        predict_ten(claude, budget, batch_timeout_hours=IMPATIENT)
+    assert budget.cost_usd == 0
+    server.batches.release()
+    assert outcomes(predict_ten(claude, Budget(AnswerCache(tmp_path)))) == ["ok"] * 10
+    assert len(server.batches.created) == 1
+
+
 def test_a_state_that_cannot_be_read_is_an_error_in_the_end(
     claude: LoadedAlgorithm, server: ClaudeServer, tmp_path: Path
 ) -> None:
@@ -350,7 +375,7 @@ def test_a_state_that_cannot_be_read_is_an_error_in_the_end(
     assert len(server.batches.created) == 1
 
 
-@pytest.mark.parametrize(("operation", "times"), [("retrieve", 9), ("results", 2)])
+@pytest.mark.parametrize(("operation", "times"), [("retrieve", 50), ("results", 2)])
 def test_a_batch_that_is_not_found_for_a_while_is_not_paid_for_again(
     claude: LoadedAlgorithm, server: ClaudeServer, operation: Operation, times: int
 ) -> None:
@@ -430,21 +455,23 @@ def test_a_run_with_some_of_the_requests_takes_them_and_sends_the_others(
     assert budget.cost_usd == pytest.approx(paid(server))
 
 
+@pytest.mark.usefixtures("_impatient")
 def test_a_batch_without_results_is_sent_again(
     claude: LoadedAlgorithm, server: ClaudeServer, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     leave(claude, server, tmp_path)
-    server.batches.fail("retrieve", *[NOT_FOUND] * 10)
+    server.batches.fail("retrieve", NOT_FOUND)
     assert outcomes(predict_ten(claude, Budget(AnswerCache(tmp_path)))) == ["ok"] * 10
     assert len(server.batches.created) == 2
     assert "not found with these credentials; sending its requests again" in caplog.text
 
 
+@pytest.mark.usefixtures("_impatient")
 def test_another_service_at_the_address_does_not_forget_a_batch(
     claude: LoadedAlgorithm, server: ClaudeServer, tmp_path: Path
 ) -> None:
     leave(claude, server, tmp_path)
-    server.batches.fail("retrieve", *[NOT_FOUND] * 10)
+    server.batches.fail("retrieve", NOT_FOUND)
     server.batches.fail("list", NOT_FOUND)
     with pytest.raises(AlgorithmError, match="has no Message Batches"):
         predict_ten(claude, Budget(AnswerCache(tmp_path)))
@@ -481,7 +508,7 @@ def test_an_unreadable_record_is_a_warning(
     record.write_text(content)
     assert outcomes(predict_ten(claude, Budget(AnswerCache(tmp_path)))) == ["ok"] * 10
     assert len(server.batches.created) == 2
-    assert f"Cannot read the record of a batch '{record}', whose requests may be paid for again" in caplog.text
+    assert caplog.text.count(f"Cannot read the record of a batch '{record}', whose requests may be paid for again") == 1
 
 
 def test_a_record_is_private_and_contains_no_key_or_request(
@@ -542,8 +569,7 @@ def test_a_shared_budget_reserves_a_batch_until_its_results_are_taken(
 @pytest.fixture
 def environ(server: ClaudeServer) -> dict[str, str]:
     return {
-        "ANTHROPIC_BASE_URL": server.url,
-        "ANTHROPIC_API_KEY": KEY,
+        **server.environ,
         "RETRAINER_CONTENT_MODEL__ALGORITHM": "claude_api",
         "RETRAINER_CONTENT_MODEL__CLAUDE_API": json.dumps(FAST),
     }

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from retrainer.algorithms.manager import LoadedAlgorithm
+    from retrainer.algorithms.loaded_algorithm import LoadedAlgorithm
     from retrainer.evaluation.explanation import Explanation
     from tests.command_line import Runner
 
@@ -103,13 +103,13 @@ STREAMS: dict[str, tuple[Callable[[int], str], Callable[[Received], str]]] = {
 }
 
 
-def make_posts(write: Callable[[int], str], count: int = 120) -> pd.DataFrame:
-    times = [START + timedelta(hours=25 * row) for row in range(count)]
+def make_posts(write: Callable[[int], str]) -> pd.DataFrame:
+    times = [START + timedelta(hours=25 * row) for row in range(120)]
     return pd.DataFrame(
         {
-            "post_id": [f"{row:06d}" for row in range(count)],
+            "post_id": [f"{row:06d}" for row in range(120)],
             "created_at": pd.to_datetime(times, utc=True).as_unit("us"),
-            "content": pd.Series([write(row) for row in range(count)], dtype="str"),
+            "content": pd.Series([write(row) for row in range(120)], dtype="str"),
         }
     )
 
@@ -148,6 +148,7 @@ def connect(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[ClaudeServer]
 # --- what it finds --------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("part", STREAMS)
 def test_the_part_that_a_stream_depends_on_is_found_and_no_other(
     part: str, claude: LoadedAlgorithm, connect: Callable[[ClaudeServer], ClaudeServer]
@@ -169,6 +170,7 @@ def test_the_part_that_a_stream_depends_on_is_found_and_no_other(
             assert (score.value, score.interval, lift.value) == (0, (0, 0), 0)
 
 
+@pytest.mark.slow
 def test_two_parts_that_stand_in_for_each_other_are_worth_something_together(
     claude: LoadedAlgorithm, connect: Callable[[ClaudeServer], ClaudeServer]
 ) -> None:
@@ -320,6 +322,7 @@ def test_a_limit_that_does_not_suffice_for_anything_is_an_error(
     assert server.requests == []
 
 
+@pytest.mark.slow
 def test_a_part_that_fails_does_not_stop_the_others(
     claude: LoadedAlgorithm, connect: Callable[[ClaudeServer], ClaudeServer]
 ) -> None:
@@ -333,6 +336,7 @@ def test_a_part_that_fails_does_not_stop_the_others(
     assert found.problem == ""
 
 
+@pytest.mark.slow
 def test_refusals_without_a_part_are_not_scored(
     claude: LoadedAlgorithm, connect: Callable[[ClaudeServer], ClaudeServer]
 ) -> None:
@@ -353,12 +357,7 @@ def test_refusals_without_a_part_are_not_scored(
 
 @pytest.fixture
 def environ(connect: Callable[[ClaudeServer], ClaudeServer]) -> dict[str, str]:
-    server = connect(Writer(greet))
-    return {
-        "ANTHROPIC_BASE_URL": server.url,
-        "ANTHROPIC_API_KEY": KEY,
-        "RETRAINER_CONTENT_MODEL__ALGORITHM": "claude_api",
-    }
+    return {**connect(Writer(greet)).environ, "RETRAINER_CONTENT_MODEL__ALGORITHM": "claude_api"}
 
 
 @pytest.fixture
@@ -370,6 +369,7 @@ def greetings(folder: Path, retrainer: Runner, environ: dict[str, str]) -> str:
     return str(run["model_version_id"])
 
 
+@pytest.mark.slow
 def test_the_explanation_is_kept_with_the_version(greetings: str, environ: dict[str, str], retrainer: Runner) -> None:
     asked = ("explain", "content@production", "--posts", "8")
     done = retrainer(*asked, env=environ)
@@ -392,6 +392,7 @@ def test_the_explanation_is_kept_with_the_version(greetings: str, environ: dict[
     assert re.search(r"the examples +\+0\.000 +\+0\.000 to \+0\.000", shown)
 
 
+@pytest.mark.slow
 def test_what_was_paid_for_is_not_paid_for_again_after_the_limit(
     greetings: str, environ: dict[str, str], retrainer: Runner
 ) -> None:

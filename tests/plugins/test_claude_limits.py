@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from retrainer.algorithms.manager import LoadedAlgorithm
+    from retrainer.algorithms.loaded_algorithm import LoadedAlgorithm
     from retrainer.model_types.content import ContentForecast
     from tests.command_line import Runner
 
@@ -304,8 +304,7 @@ def test_an_unwritable_cache_folder_is_a_warning(
 @pytest.fixture
 def environ(server: ClaudeServer) -> dict[str, str]:
     return {
-        "ANTHROPIC_BASE_URL": server.url,
-        "ANTHROPIC_API_KEY": KEY,
+        **server.environ,
         "RETRAINER_CONTENT_MODEL__ALGORITHM": "claude_api",
         "RETRAINER_CONTENT_MODEL__CLAUDE_API__CONCURRENCY": "1",
     }

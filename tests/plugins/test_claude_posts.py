@@ -17,7 +17,7 @@ from tests.plugins.test_claude import before, make_posts, options, predict_one, 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from retrainer.algorithms.manager import LoadedAlgorithm
+    from retrainer.algorithms.loaded_algorithm import LoadedAlgorithm
     from tests.claude_server import ClaudeServer, Received
 
 LIMIT = 10_000  # characters of a post
@@ -85,10 +85,10 @@ def items_and_rest(request: Received) -> tuple[list[str], Any]:
     return items, body
 
 
-def sent(claude: LoadedAlgorithm, server: ClaudeServer, posts: pd.DataFrame, row: int = 39) -> Received:
+def sent(claude: LoadedAlgorithm, server: ClaudeServer, posts: pd.DataFrame) -> Received:
     config = options(claude, examples=10, recent_posts=5, example_max_characters=LIMIT)
     model = claude.train(posts[:30], config, "content")
-    claude.predict(model, posts, before(posts, row), config, "content")
+    claude.predict(model, posts, before(posts, 39), config, "content")
     return server.requests[-1]
 
 

@@ -7,15 +7,13 @@ from typing import TYPE_CHECKING
 import pytest
 
 from retrainer.algorithms.testing import check_algorithm
-from tests.claude_server import ClaudeServer, refusal
+from tests.claude_server import KEY, ClaudeServer, refusal
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
     from tests.command_line import Runner
-
-KEY = "sk-ant-a-key-of-the-tests"
 
 
 @pytest.fixture
@@ -26,11 +24,7 @@ def server() -> Iterator[ClaudeServer]:
 
 @pytest.fixture
 def environ(server: ClaudeServer) -> dict[str, str]:
-    return {
-        "ANTHROPIC_BASE_URL": server.url,
-        "ANTHROPIC_API_KEY": KEY,
-        "RETRAINER_CONTENT_MODEL__ALGORITHM": "claude_api",
-    }
+    return {**server.environ, "RETRAINER_CONTENT_MODEL__ALGORITHM": "claude_api"}
 
 
 @pytest.mark.slow

@@ -10,11 +10,11 @@ import pytest
 
 from retrainer.algorithms.budget import Budget
 from retrainer.errors import AlgorithmError
-from tests.claude_server import KEY, ClaudeServer, Reply, bad_request, refusal, text_reply, truncated
+from tests.claude_server import ClaudeServer, Reply, bad_request, refusal, text_reply, truncated
 from tests.plugins.test_claude import before, make_posts, predict, question
 
 if TYPE_CHECKING:
-    from retrainer.algorithms.manager import LoadedAlgorithm
+    from retrainer.algorithms.loaded_algorithm import LoadedAlgorithm
     from retrainer.model_types.content import ContentForecast
     from tests.command_line import Runner
 
@@ -110,8 +110,7 @@ def test_limits_and_estimates_count_every_sample(claude: LoadedAlgorithm, server
 @pytest.mark.usefixtures("posts")
 def test_a_run_pays_for_its_samples_and_shows_how_far_they_agree(server: ClaudeServer, retrainer: Runner) -> None:
     environ = {
-        "ANTHROPIC_BASE_URL": server.url,
-        "ANTHROPIC_API_KEY": KEY,
+        **server.environ,
         "RETRAINER_CONTENT_MODEL__ALGORITHM": "claude_api",
         "RETRAINER_CONTENT_MODEL__CLAUDE_API": json.dumps({"samples": 3, "examples": 4}),
         "RETRAINER_RETRAINING__EVALUATION_MAX_PREDICTIONS": "5",

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 import sys
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.error import URLError
@@ -15,19 +14,14 @@ from urllib.request import urlopen
 import pytest
 from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_fixed
 
+from tests.programs import free_port
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from tests.command_line import Runner
 
 BIN = Path(sys.executable).parent
-
-
-def free_port() -> int:
-    with closing(socket.socket()) as found:
-        found.bind(("127.0.0.1", 0))
-        port: int = found.getsockname()[1]
-        return port
 
 
 @retry(retry=retry_if_exception_type(OSError), stop=stop_after_delay(60), wait=wait_fixed(0.1), reraise=True)
@@ -71,6 +65,7 @@ def trained_and_evaluated(retrainer: Runner, url: str, **environ: str) -> None:
     assert again.json["num_predictions"] == 20
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("posts")
 def test_it_works_with_llmock(retrainer: Runner) -> None:
     port = free_port()

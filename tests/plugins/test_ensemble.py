@@ -171,8 +171,8 @@ def test_an_ensemble_of_few_posts_has_equal_weights() -> None:
 @pytest.mark.parametrize(
     ("members", "problem"),
     [
-        ({"prophet": {}}, "must name two algorithms or more"),
-        ({}, "must name two algorithms or more"),
+        ({"prophet": {}}, "must name at least two algorithms"),
+        ({}, "must name at least two algorithms"),
         (["prophet", "baseline"], "must be a section"),
         ({"prophte": {}, "baseline": {}}, "unknown algorithm 'prophte'. Did you mean 'prophet'?"),
         ({"ensemble": {}, "baseline": {}}, "'ensemble' cannot be a member of itself"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
+import threading
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -48,6 +49,41 @@ def random_mixture() -> Mixture:
     )
 
 
+@pytest.mark.parametrize("other", ["neural_tpp", "finetuned_lm"])
+@pytest.mark.slow
+def test_two_forecasts_at_a_time_leave_torch_with_the_threads_that_it_had(other: str) -> None:
+    import torch
+
+    from retrainer_lm import devices
+    from retrainer_neural import training
+
+    entered, found = threading.Event(), []
+
+    def forecast() -> None:
+        with devices.deterministic() if other == "finetuned_lm" else training.deterministic("cpu"):
+            entered.set()
+            first.join()
+
+    def forecast_first() -> None:
+        with training.deterministic("cpu"):
+            second.start()
+            entered.wait(0.2)
+
+    first, second = threading.Thread(target=forecast_first), threading.Thread(target=forecast)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        first.start()
+        first.join()
+        second.join()
+        later = threading.Thread(target=lambda: found.append(torch.get_num_threads()))
+        later.start()
+        later.join()
+    finally:
+        torch.set_num_threads(threads)
+    assert found == [2]
+
+
 def office_hours(weeks: int) -> pd.DataFrame:
     """Return two posts an hour from 9 to 17 UTC on weekdays, at random minutes, and none at other times."""
     rng = np.random.default_rng(5)
@@ -63,6 +99,7 @@ def test_neural_tpp_passes_the_conformance_suite() -> None:
     check_algorithm("neural_tpp", options={**TINY, "networks": 1}, posts=sample_posts().iloc[:215])
 
 
+@pytest.mark.slow
 def test_a_later_forecast_is_the_earlier_one_conditioned_but_for_the_recalibration(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -78,6 +115,7 @@ def test_networks_of_the_usual_size_pass_the_conformance_suite() -> None:
     check_algorithm("neural_tpp", options={"max_epochs": 5})
 
 
+@pytest.mark.slow
 def test_the_density_is_the_derivative_of_the_survival_which_follows_the_clock() -> None:
     import torch
 
@@ -157,6 +195,7 @@ def test_a_silence_conditions_the_distribution_exactly() -> None:
     assert calibration.quantiles(hazard, 0.0, 0.3)[:29] == pytest.approx(0), "the share of posts at the same time"
 
 
+@pytest.mark.slow
 def test_training_does_not_depend_on_the_threads_and_random_numbers_of_the_process() -> None:
     import torch
 
@@ -233,6 +272,7 @@ def test_a_distribution_needs_no_earlier_posts_however_dense_they_are() -> None:
     assert hazards[0] == pytest.approx(hazards[1], rel=1e-12)
 
 
+@pytest.mark.slow
 def test_a_version_of_another_format_says_what_to_do() -> None:
     posts = regular_posts(60)[["post_id", "created_at"]]
     model = NEURAL.train(posts, OPTIONS, "timing")

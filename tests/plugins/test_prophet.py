@@ -15,10 +15,10 @@ from retrainer.errors import ArtifactError, ConfigError, InsufficientData
 from retrainer.model_types.base import Origins, utc_times
 from retrainer.posts.sample import sample_posts
 from retrainer_prophet import known_gaps
-from retrainer_prophet.features import NUM_FEATURES, History
+from retrainer_prophet.features import HALF_LIVES, NUM_FEATURES, History
 from retrainer_prophet.hazard import GapRows, RegressionData, _baseline_hazard, _fit_poisson
 from retrainer_prophet.seasonality import WeeklyProfile, hours_since_monday
-from retrainer_prophet.time_grid import NUM_CLASSES, cell_shapes
+from retrainer_prophet.time_grid import MIDPOINTS, NUM_CELLS, NUM_CLASSES, cell_shapes
 from tests.conftest import regular_posts
 
 PROPHET = load_algorithm("prophet")
@@ -236,6 +236,16 @@ def test_the_regression_maximises_its_penalised_likelihood() -> None:
     for _ in range(50):
         step = rng.normal(0, 0.01, len(class_effects)), rng.normal(0, 0.01, len(coefficients))
         assert penalised_likelihood(class_effects + step[0], coefficients + step[1]) < maximum
+
+
+def test_the_pace_is_the_silence_in_recent_gaps() -> None:
+    hours = np.append(np.arange(900) * 2.0, 1898.0)  # gaps of two hours, and one of a hundred
+    history = History.from_hours(hours, WeeklyProfile(np.full(168, 0.3)), np.log(2))
+    cells = np.array([0, NUM_CELLS // 2])
+    steady, after_a_long_gap = (history.features(np.full(2, post), cells)[:, -len(HALF_LIVES) :] for post in (899, 900))
+    assert steady == pytest.approx(np.log1p(MIDPOINTS[cells, None] / (2 + 1 / 60)) * np.ones(4), rel=1e-6)
+    assert (after_a_long_gap < steady).all()
+    assert (np.diff(after_a_long_gap) > 0).all(), "a longer memory forgets the usual gap more slowly"
 
 
 def test_a_version_of_an_older_release_is_refused_with_a_hint() -> None:

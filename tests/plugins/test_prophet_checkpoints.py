@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,8 +14,12 @@ import pytest
 from retrainer.algorithms.manager import load_algorithm
 from retrainer.model_types.base import Origins, utc_times
 from retrainer.posts.sample import sample_posts
+from retrainer_prophet import stream
 from retrainer_prophet.checkpoint_state import CACHE, CheckpointState, StateCache, state_at
 from retrainer_prophet.checkpoints import checkpoint_after
+from retrainer_prophet.expected_events import NUM_BINS
+from retrainer_prophet.features import HALF_LIVES, NUM_FEATURES
+from retrainer_prophet.one_thread import ONE_THREAD, _controller
 from retrainer_prophet.seasonality import hours_since_monday
 from retrainer_prophet.stream import FittedModel, Stream
 
@@ -65,6 +70,24 @@ def forecast(model: dict[str, Any], posts: pd.DataFrame, rows: np.ndarray = ROWS
 
 def stream_until(model: dict[str, Any], posts: pd.DataFrame) -> Stream:
     return Stream(FittedModel.from_dict(model), hours_since_monday(utc_times(posts)))
+
+
+def test_a_version_of_format_4_keeps_its_features_and_the_factors_of_deep_silences(
+    streams: list[tuple[pd.DataFrame, dict[str, Any]]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    posts, model = streams[0]
+    pace = len(HALF_LIVES)
+    hazard = {
+        name: values[:-pace] if name in {"slopes", "lowest", "highest"} else values
+        for name, values in model["hazard"].items()
+    }
+    without_pace, old = model | {"hazard": hazard}, model | {"hazard": hazard, "format": 4}
+    assert len(stream_until(old, posts).hazard(200).coefficients) == NUM_FEATURES - pace
+    forecasts = forecast(old, posts, later=24 * 60)
+    assert (forecast(without_pace, posts, later=24 * 60) != forecasts).any()
+    CACHE.clear()
+    monkeypatch.setattr(stream, "NUM_CORRECTED", NUM_BINS)
+    assert np.array_equal(forecast(without_pace, posts, later=24 * 60), forecasts)
 
 
 def test_a_checkpoint_follows_after_100_posts_or_2_percent() -> None:
@@ -159,7 +182,23 @@ def test_threads_make_the_same_forecasts(streams: list[tuple[pd.DataFrame, dict[
     with ThreadPoolExecutor(6) as pool:
         found = list(pool.map(lambda index: forecast(streams[index % 2][1], streams[index % 2][0], rows), range(6)))
     for index, forecasts in enumerate(found):
-        assert forecasts == pytest.approx(expected[index % 2], rel=1e-9)
+        assert (forecasts == expected[index % 2]).all()
+
+
+def test_linear_algebra_stays_in_one_thread_until_the_last_of_overlapping_forecasts_ends() -> None:
+    before = blas_threads()
+    with ThreadPoolExecutor(1) as another_thread, ExitStack() as here:
+        another_thread.submit(ONE_THREAD.__enter__).result()
+        here.enter_context(ONE_THREAD)
+        another_thread.submit(ONE_THREAD.__exit__).result()
+        assert set(blas_threads()) == {1}
+        here.close()
+        assert blas_threads() == before, "although the thread of the first one lives"
+
+
+def blas_threads() -> list[int]:
+    """Return in how many threads each library of linear algebra computes, of those loaded when prophet first did."""
+    return [library["num_threads"] for library in _controller().info() if library["user_api"] == "blas"]
 
 
 def test_a_full_cache_drops_the_state_that_was_not_used_for_longest(

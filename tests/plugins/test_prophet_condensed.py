@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from retrainer.algorithms.manager import load_algorithm
@@ -12,11 +13,11 @@ from retrainer.model_types.base import Origins, utc_times
 from retrainer.posts.sample import sample_posts
 from retrainer_prophet import checkpoints, condensed
 from retrainer_prophet.checkpoint_state import CACHE
+from retrainer_prophet.condensed import Condensed
+from retrainer_prophet.stream import FittedModel, Stream
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-    import pandas as pd
 
 PROPHET = load_algorithm("prophet")
 OPTIONS = PROPHET.options({}, "timing")
@@ -116,3 +117,18 @@ def test_simulations_with_a_state_are_those_from_all_posts() -> None:
             )
         )
     assert np.array_equal(futures[0], futures[1])
+
+
+def test_a_state_knows_the_busiest_day_however_long_ago(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By which simulated futures are limited."""
+    monkeypatch.setattr(condensed, "MAX_GAPS", 0)
+    hours = np.cumsum(np.concatenate([np.full(60, 0.1), np.full(3100, 25.0)]))
+    times = np.datetime64("2020-01-06", "us") + (hours * 3.6e9).astype("timedelta64[us]")
+    posts = pd.DataFrame(
+        {"post_id": [f"{row:04d}" for row in range(len(times))], "created_at": pd.DatetimeIndex(times, tz="UTC")}
+    )
+    model = PROPHET.train(posts.iloc[:3000], OPTIONS, "timing")
+    state = condense(model, posts, 3090, condense(model, posts, 3050), 3050)
+    read = Condensed.from_bytes(state, FittedModel.from_dict(model))
+    assert len(read.hours) < 3000
+    assert Stream(FittedModel.from_dict(model), read.hours, condensed=read).most_in_a_day == 60

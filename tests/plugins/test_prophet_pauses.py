@@ -1,4 +1,4 @@
-"""A silence that nothing foretells is forecast by a power law, and changes little else."""
+"""A silence that nothing predicts is forecast by a power law, and changes little else."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from benchmarks.simulated import PROCESSES, START, simulated_posts
 from benchmarks.timing_scores import tail, tail_origins
 from retrainer.algorithms.manager import load_algorithm
 from retrainer.model_types.base import Origins, hours_between, utc_times
-from retrainer_prophet.expected_events import bin_factors, events_per_bin, exposure_per_bin
+from retrainer_prophet.expected_events import NUM_CORRECTED, bin_factors, events_per_bin, exposure_per_bin
 from retrainer_prophet.pauses import hazard_with_pauses, pause_survival
 
 
@@ -32,14 +32,15 @@ def test_in_a_silence_that_the_hazard_does_not_explain_the_wait_grows_with_the_s
     assert median_wait(200) / median_wait(50) == pytest.approx(204 / 54, rel=0.01)
 
 
-def test_a_silence_changes_the_factors_of_the_bins_no_more_the_longer_it_lasts() -> None:
+def test_what_came_of_deep_silences_changes_no_factor_of_the_bins() -> None:
     def factors(longest: float) -> np.ndarray:
-        expected = np.array([0.5, 1.0, longest])
+        expected = np.array([0.2, 0.5, longest])
         events, exposure = events_per_bin(expected, np.ones(3, dtype=bool)), exposure_per_bin(expected)
         return bin_factors(events.sum(axis=0)[None], exposure.sum(axis=0)[None])
 
-    assert np.array_equal(factors(60), factors(6))
-    assert not np.array_equal(factors(6), factors(2))
+    assert np.array_equal(factors(60), factors(0.6))
+    assert not np.array_equal(factors(0.6), factors(0.3))
+    assert (factors(60)[0, NUM_CORRECTED:] == 1).all()
 
 
 def test_a_silence_longer_than_any_before_is_expected_to_last() -> None:

@@ -64,7 +64,7 @@ def test_a_path_has_the_features_that_its_posts_would_give_a_known_stream() -> N
     profile, typical = WeeklyProfile(np.ones(168)), typical_log_gap(hours)
     whole = History.from_hours(hours, profile, typical, len(hours) - 1)
     known = hours[:950]
-    paths = Paths.after(History.from_hours(known, profile, typical, len(known) - 1), known, 2, 100)
+    paths = Paths.after(History.from_hours(known, profile, typical, len(known) - 1), known, 20, 2, 100)
     for time in hours[950:]:
         paths.advance(np.array([1]), np.array([time]))
     for cell in (0, 12, 40, 90):
@@ -80,7 +80,7 @@ def test_the_level_rests_on_the_last_posts_and_a_prior() -> None:
 
 def test_a_path_that_would_run_away_is_limited_to_twice_the_highest_rate(caplog: pytest.LogCaptureFixture) -> None:
     known = np.cumsum(np.full(200, 12.0))
-    paths = Paths.after(History.from_hours(known, WeeklyProfile(np.ones(168)), 2.5), known, 1, 50)
+    paths = Paths.after(History.from_hours(known, WeeklyProfile(np.ones(168)), 2.5), known, 2, 1, 50)
     assert paths.limit == 4
     for _ in range(20):
         paths.advance(np.array([0]), paths.hours + 0.1)

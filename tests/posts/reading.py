@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import pandas as pd
 
 from retrainer.config import PostsLimits, PostsSettings
+from retrainer.errors import PostsError
 from retrainer.posts.conversion import ConversionOptions, FileResult
 from retrainer.posts.importer import ImportOptions, stage_files
 from retrainer.posts.readers import ReadOptions
@@ -15,10 +18,11 @@ from retrainer.posts.staging import COUNT_COLUMNS, Changes, open_staging
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from datetime import datetime
     from pathlib import Path
 
     from retrainer.posts.records import RejectedRow
+
+NOW = datetime(2025, 6, 1, 12, tzinfo=UTC)
 
 
 @dataclass(frozen=True)
@@ -56,20 +60,34 @@ def read_posts_file(
     path: Path,
     *,
     now: datetime,
-    columns: Mapping[str, str] | None = None,
+    columns: Mapping[str, str],
     limits: PostsLimits | None = None,
-    reading: ReadOptions | None = None,
-    time_format: str | None = None,
-    timezone: str | None = None,
-    update: bool = False,
 ) -> PostsFile:
-    conversion = ConversionOptions(columns or {}, time_format, timezone)
-    options = ImportOptions(reading or ReadOptions(), conversion)
+    options = ImportOptions(ReadOptions(), ConversionOptions(columns))
     settings = PostsSettings(limits=limits or PostsLimits())
-    with open_staging(update=update) as staging:
+    with open_staging(update=False) as staging:
         [result] = stage_files(staging, [path], options, settings, now)
         rows = [post[3:] for batch in staging.batches() for post in batch]
         return PostsFile(_table(rows), result, staging.changes, staging.repeated)
+
+
+def read(path: Path, columns: Mapping[str, str] | None = None) -> PostsFile:
+    return read_posts_file(path, columns=columns or {}, now=NOW)
+
+
+def read_bytes(folder: Path, name: str, content: bytes | str) -> PostsFile:
+    path = folder / name
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return read(path)
+
+
+def error_of(folder: Path, name: str, content: bytes | str) -> str:
+    import pytest  # late: a process whose memory is measured imports this module
+
+    with pytest.raises(PostsError) as caught:
+        read_bytes(folder, name, content)
+    assert "\n" not in str(caught.value)
+    return caught.value.message.replace(f"{folder}{os.sep}", "")
 
 
 def _table(rows: Sequence[tuple[object, ...]]) -> pd.DataFrame:

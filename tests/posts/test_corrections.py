@@ -186,7 +186,7 @@ def test_more_than_a_tenth_of_rejected_rows_stores_nothing(stream: Stream) -> No
     assert counts(stream.imported([*good, bad[0]], stream=next(STREAMS))) == {"added": 9, "rejected": 1}
     with pytest.raises(PostsError) as error:
         stream.imported([*good, *bad])
-    problem = "3 of 12 rows are rejected: 2 × record 10: the time 'soon' is in no known format; "
+    problem = "3 of 12 rows are rejected: 2 × record 10: the time 'soon' is not in a known format; "
     assert problem + "1 × record 12: the id is missing" in str(error.value)
     assert stream.stored() == {}
     assert counts(stream.imported([*good, *bad], allow_rejects=True)) == {"added": 9, "rejected": 3}
@@ -225,7 +225,7 @@ def test_fetched_records_are_added_however_many_are_rejected(stream: Stream) -> 
     records: list[Mapping[str, object]] = [{"id": 1, "date": MONDAY, "text": "a"}, {"id": 2, "date": "soon"}]
     result = import_records(stream.project.posts, records, None, name="here", stream=stream.name, now=NOW)
     assert counts(result) == {"added": 1, "rejected": 1}
-    assert result.files[0].rejected[0].reason == "the time 'soon' is in no known format"
+    assert result.files[0].rejected[0].reason == "the time 'soon' is not in a known format"
     assert import_records(stream.project.posts, [], None, name="here", stream=stream.name, now=NOW).rows == 0
 
 

@@ -77,6 +77,7 @@ def test_a_feed_is_known_by_its_root() -> None:
     assert not is_feed(b"id,text\n1,<rss>\n")
 
 
-def test_a_reference_to_a_character_that_does_not_exist_is_an_error() -> None:
+@pytest.mark.parametrize("number", ["x110000", "x" + "1" * 100, "1" * 5000])
+def test_a_reference_to_a_character_that_does_not_exist_is_an_error(number: str) -> None:
     with pytest.raises(PostsError, match="cannot read the feed"):
-        parse_feed(b"<rss version='2.0'><channel><item><guid>1</guid>&#x110000;</item></channel></rss>")
+        parse_feed(f"<rss version='2.0'><channel><item><guid>1</guid>&#{number};</item></channel></rss>".encode())

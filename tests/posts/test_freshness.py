@@ -91,14 +91,15 @@ def test_the_posts_of_a_stream_until_now_count(folder_on_each_database: Path) ->
 def test_the_freshness_of_streams_takes_memory_for_their_latest_posts_only(
     folder_on_each_database: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("retrainer.posts.store.MAX_GAPS", 10)
+    for module in ("store", "table"):
+        monkeypatch.setattr(f"retrainer.posts.{module}.MAX_GAPS", 10)
     project = open_project(folder_on_each_database)
     for name in ("a", "b"):
         project.posts.for_stream(name).add(regular_posts(3_000), NOW)
     expected = {name: project.posts.for_stream(name).freshness(NOW) for name in ("a", "b")}
-    assert project.posts.list_freshness(["a", "b", "none"], NOW) == expected
+    assert project.posts.table.list_freshness(["a", "b", "none"], NOW) == expected
     tracemalloc.start()
-    project.posts.list_freshness(["a", "b"], NOW)
+    project.posts.table.list_freshness(["a", "b"], NOW)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 500_000, "bytes"

@@ -160,7 +160,7 @@ def test_a_file_has_at_most_so_many_rejected_rows(tmp_path: Path) -> None:
     assert len(read(path, rejected_rows=5).rejected) == 5
     with pytest.raises(PostsError) as error:
         read(path, rejected_rows=4)
-    reason = "the time 'never' is in no known format"
+    reason = "the time 'never' is not in a known format"
     problem = f"'{path}' has more than 4 rejected rows, the first at 2: {reason}"
     assert str(error.value) == f"{problem}. Raise posts.limits.rejected_rows to import it"
 

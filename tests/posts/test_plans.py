@@ -35,18 +35,17 @@ OF_ONE: dict[str, Callable[[PostStore], object]] = {
     "activity": lambda posts: posts.activity(NOW),
     "list": lambda posts: posts.list_posts(START, NOW, 10),
     "get": lambda posts: posts.get_post("1"),
-    "has_stream": lambda posts: posts.has_stream(posts.stream),
-    "has another stream": lambda posts: posts.has_stream("999"),
+    "has_stream": lambda posts: posts.table.has_stream(posts.stream),
+    "has another stream": lambda posts: posts.table.has_stream("999"),
 }
 OF_OWN: dict[str, Callable[[PostStore], object]] = {
     "find_moved": lambda posts: posts.find_moved(START, (START, "1")),
     "are_past": lambda posts: posts.are_past(NOW),
-    "summaries of one": lambda posts: posts.summaries(NOW, [posts.stream]),
     "import": lambda posts: posts.merge([[(0, 1, posts.stream, "1", 0, "a", None, None, None)]], NOW),
 }
 OF_ALL: dict[str, Callable[[PostStore], object]] = {
-    "list_streams": lambda posts: posts.list_streams(),
-    "newest_times": lambda posts: posts.newest_times(NOW),
+    "list_streams": lambda posts: posts.table.list_streams(),
+    "newest_times": lambda posts: posts.table.newest_times(NOW),
 }
 
 
@@ -132,6 +131,6 @@ def test_queries_for_a_stream_look_it_up_in_the_index_of_a_foreign_table(
     configure(folder_on_each_database, table="toots", post_id="id", created_at="at", content="said", stream="account")
     posts = open_project(folder_on_each_database).posts.for_stream("7")
     for what, query in OF_ONE.items():
-        with plans(posts._engine, "toots") as found:
+        with plans(posts.table.engine, "toots") as found:
             query(posts)
         check(what, found, "toots", "account")

@@ -11,6 +11,7 @@ import pytest
 
 from retrainer.errors import RetrainerError
 from retrainer.posts.sample import sample_posts, write_sample_csv
+from tests.conftest import no_room_for_files
 from tests.posts.reading import read_posts_file
 
 if TYPE_CHECKING:
@@ -129,6 +130,12 @@ def test_invalid_arguments_are_refused() -> None:
 def test_an_unwritable_path_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(RetrainerError, match=r"cannot write '.*posts\.csv'"):
         write_sample_csv(tmp_path / "none" / "posts.csv", sample_posts(count=1))
+
+
+def test_a_full_disk_leaves_no_part_of_a_sample(tmp_path: Path) -> None:
+    with no_room_for_files(), pytest.raises(RetrainerError, match=r"cannot write '.*posts\.csv'"):
+        write_sample_csv(tmp_path / "posts.csv", sample_posts())
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_sample_overwrites_no_file(tmp_path: Path, retrainer: Runner) -> None:

@@ -118,7 +118,7 @@ def test_whole_numbers_are_names_of_streams(project: Project, streams: list[obje
 def test_a_stream_and_a_column_of_streams_exclude_each_other(project: Project) -> None:
     with pytest.raises(UsageError, match="--stream and --column stream=… exclude each other"):
         import_rows(project, ("a", 1, MONDAY, "text"), stream="b")
-    assert project.posts.list_streams() == []
+    assert project.posts.table.list_streams() == []
 
 
 def test_a_column_named_stream_means_nothing_unless_it_is_asked_for(project: Project) -> None:

@@ -10,6 +10,7 @@ import sqlalchemy as sa
 
 from retrainer.errors import ConfigError, PostsError, UnknownName
 from retrainer.posts.store import PostsSummary
+from retrainer.posts.table import PostsSpan
 from retrainer.registry.tables import Post
 from retrainer.streams import DEFAULT_STREAM
 from tests.conftest import configure, open_project
@@ -34,19 +35,24 @@ def add_posts(project: Project, stream: str, *hours: float, content: str | None 
             session.add(Post(stream=stream, post_id=f"{number}", created_at=time, imported_at=time, content=content))
 
 
-def test_summaries_of_all_streams_are_those_of_each(folder_on_each_database: Path) -> None:
+def spans_of_each(project: Project, until: datetime) -> dict[str, PostsSpan]:
+    times = {name: project.posts.for_stream(name).load(until)["created_at"] for name in NAMES}
+    return {name: PostsSpan(len(found), found.min(), found.max()) for name, found in times.items()}
+
+
+def test_what_is_said_of_all_streams_is_what_is_said_of_each(folder_on_each_database: Path) -> None:
     project = open_project(folder_on_each_database)
     for number, name in enumerate(NAMES):
         add_posts(project, name, *range(number + 1, 9), content=None if number == 2 else "text")
     add_posts(project, "later", 100)
     until = START + 5 * HOUR
-    summaries = project.posts.summaries(until)
-    assert summaries == {name: project.posts.for_stream(name).summary(until) for name in NAMES}
-    assert summaries["news"] == PostsSummary(3, 0, START + 3 * HOUR, until)
-    assert project.posts.summaries(until, ["news", "later", "unknown"]) == {"news": summaries["news"]}
-    assert project.posts.summaries(until, []) == {}
-    assert project.posts.newest_times(until) == dict.fromkeys(NAMES, until)
-    assert project.posts.newest_times(START) == {}
+    assert project.posts.for_stream("news").summary(until) == PostsSummary(3, 0, START + 3 * HOUR, until)
+    table, registry = project.posts.table, project.registry
+    assert table.spans(until) == spans_of_each(project, until)
+    assert registry.count_posts("timing", until) == {name: span.count for name, span in table.spans(until).items()}
+    assert registry.count_posts("content", until)["news"] == 0
+    assert table.newest_times(until) == dict.fromkeys(NAMES, until)
+    assert table.newest_times(START) == {}
 
 
 def test_posts_that_are_kept_are_those_of_the_stream_until_they_are_forgotten(folder_on_each_database: Path) -> None:
@@ -138,7 +144,7 @@ def test_a_foreign_table_has_the_streams_of_its_column(foreign: Fill, caplog: py
     assert "whose stream is not a valid name, such as ''" in caplog.text
     for number, name in enumerate(NAMES):
         posts = project.posts.for_stream(name)
-        assert posts.has_stream(name)
+        assert posts.table.has_stream(name)
         assert len(posts.load(until)) == posts.count(until) == posts.summary(until).count == min(number + 1, 3)
         assert posts.get_post("0").stream == name
         freshness = posts.freshness(until)
@@ -148,10 +154,10 @@ def test_a_foreign_table_has_the_streams_of_its_column(foreign: Fill, caplog: py
             posts.get_post("9")
         with pytest.raises(PostsError, match="read-only"):
             posts.delete(["0"])
-    assert project.posts.summaries(until) == {name: project.posts.for_stream(name).summary(until) for name in NAMES}
-    assert project.posts.newest_times(START) == dict.fromkeys(NAMES, START)
+    assert project.posts.table.spans(until) == spans_of_each(project, until)
+    assert project.posts.table.newest_times(START) == dict.fromkeys(NAMES, START)
     for name in ("NEWS", "", "new", "a\nb", "x" * 201, "a\0b"):
-        assert not project.posts.has_stream(name)
+        assert not project.posts.table.has_stream(name)
         assert project.posts.for_stream(name).count(until) == 0
 
 
@@ -166,10 +172,10 @@ def test_streams_of_a_foreign_table_compare_exactly_whatever_the_type_of_the_col
     assert project.list_streams() == sorted(names)
     for name in names:
         assert project.posts.for_stream(name).count(START + 1 * HOUR) == 2
-        assert project.posts.has_stream(name)
-    assert set(project.posts.summaries(START)) == set(names)
+        assert project.posts.table.has_stream(name)
+    assert set(project.posts.table.spans(START)) == set(names)
     for name in ("aB", "012", "12.0", "9" * 30, "-12", "²"):
-        assert not project.posts.has_stream(name)
+        assert not project.posts.table.has_stream(name)
 
 
 def test_without_a_column_of_streams_a_foreign_table_is_the_stream_default(foreign: Fill) -> None:
@@ -179,7 +185,8 @@ def test_without_a_column_of_streams_a_foreign_table_is_the_stream_default(forei
     assert project.list_streams() == [DEFAULT_STREAM]
     assert len(project.posts.load(START + 9 * HOUR)) == 3
     assert project.posts.for_stream("a").load(START + 9 * HOUR).empty
-    assert set(project.posts.summaries(START)) == set(project.posts.newest_times(START)) == {DEFAULT_STREAM}
+    table = project.posts.table
+    assert set(table.spans(START)) == set(table.newest_times(START)) == {DEFAULT_STREAM}
 
 
 def test_a_column_of_streams_that_is_not_there_is_named(foreign: Fill) -> None:

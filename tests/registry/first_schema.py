@@ -1,4 +1,4 @@
-"""A database as the first release left it."""
+"""A project without a database, and a database as the first release left it."""
 
 from __future__ import annotations
 
@@ -8,6 +8,20 @@ import sqlalchemy as sa
 
 from retrainer.registry.database import Database
 from tests.conftest import open_project
+
+
+def remove_database(folder: Path) -> None:
+    """Delete a SQLite database, or drop everything in a PostgreSQL one."""
+    url = open_project(folder).settings.database.url
+    if url.startswith("sqlite"):
+        for path in (folder / "data").glob("retrainer.db*"):
+            path.unlink()
+        return
+    engine = sa.create_engine(url)
+    with engine.begin() as connection:
+        connection.execute(sa.text("DROP SCHEMA public CASCADE"))
+        connection.execute(sa.text("CREATE SCHEMA public"))
+    engine.dispose()
 
 
 def upgrade_to(connection: sa.Connection, revision: str) -> None:
@@ -23,9 +37,10 @@ def upgrade_to(connection: sa.Connection, revision: str) -> None:
 
 
 def create_first_schema(folder: Path) -> Database:
-    """Create a database with the first schema, a version and a decision."""
+    """Replace the database by one with the first schema, a version and a decision."""
     from retrainer.registry import database as module
 
+    remove_database(folder)
     project = open_project(folder)
     engine = module.create_engine(project.settings.database.url, folder)
     database = Database(engine, folder)

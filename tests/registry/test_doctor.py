@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+from functools import partial
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -59,6 +61,39 @@ def test_a_missing_file_is_restored(project: Project, version_id: str) -> None:
     assert kinds(project) == ["missing_file"]
     assert_repaired(project)
     assert path.read_bytes() == before
+
+
+def test_what_a_run_in_progress_puts_into_place_in_a_moment_is_no_problem(
+    project: Project, version_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("retrainer.doctor.RUN_SECONDS", 60.0)
+    project.registry.start_run("timing", "baseline", NOW, None)
+    link = project.models_dir / "timing_model"
+    for path in (version_folder(project, "timing", version_id) / "model.json", link):
+        aside = path.rename(path.with_name("aside"))
+        moves = iter([lambda: None, partial(aside.rename, path)])
+        monkeypatch.setattr("retrainer.doctor.time", SimpleNamespace(sleep=lambda _, moves=moves: next(moves)()))
+        assert examine(project) == []
+        assert list(moves) == [], "it looked again, twice"
+
+
+def test_nothing_is_waited_for_if_the_process_of_a_run_is_dead(
+    project: Project, version_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("retrainer.doctor.RUN_SECONDS", 1e9)
+    leave_a_dead_run(project)
+    (version_folder(project, "timing", version_id) / "model.json").unlink()
+    assert kinds(project) == ["dead_run", "missing_file"]
+
+
+def test_what_a_run_in_progress_does_not_put_into_place_is_a_problem(
+    project: Project, version_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("retrainer.doctor.RUN_SECONDS", 0.2)
+    project.registry.start_run("timing", "baseline", NOW, None)
+    (version_folder(project, "timing", version_id) / "model.json").unlink()
+    (project.models_dir / "timing_model").unlink()
+    assert kinds(project) == ["missing_file", "wrong_link"]
 
 
 def test_a_changed_file_is_restored(project: Project, version_id: str) -> None:

@@ -16,11 +16,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy.exc import DBAPIError
 
-from retrainer.errors import ArtifactError, NothingToRollBack, PromotionRefused
+from retrainer.errors import ArtifactError, ConfigError, NothingToRollBack, PromotionRefused
 from retrainer.pipeline.evaluations import evaluate_version
 from retrainer.pipeline.forecast import predict_next
 from retrainer.pipeline.promotion import promote_version, roll_back
 from retrainer.pipeline.run import retrain
+from retrainer.registry.database import create_engine
 from retrainer.registry.migrations import HEAD
 from retrainer.registry.runs import RunFilter
 from tests.conftest import NOW, configure, open_project, regular_posts, runtime_of, version_folder
@@ -254,7 +255,7 @@ def test_a_pruned_version_cannot_be_restored(folder: Path) -> None:
         retrain(project, runtime_of(project), "timing", NOW + timedelta(minutes=minutes))
     (version, *_) = project.registry.list_versions("timing", status="archived")
     project.registry.prune([version.version_id], "space", NOW)
-    with pytest.raises(PromotionRefused, match=r"were pruned on 2024-11-15.*gone for good"):
+    with pytest.raises(PromotionRefused, match=r"were pruned on 2024-11-15.*the model was deleted"):
         project.registry.restore(version.version_id, "back", NOW)
 
 
@@ -315,6 +316,7 @@ def test_the_queries_of_the_commands_use_indexes(folder: Path) -> None:
     registry.list_versions(limit=10)
     registry.list_versions("timing", limit=10)
     registry.get_production("timing")
+    registry.find_in_production("timing")
     registry.get_production_at("timing", NOW)
     registry.list_running_runs()
     registry.promote(ids[1], ids[0], "plan", NOW)
@@ -323,7 +325,7 @@ def test_the_queries_of_the_commands_use_indexes(folder: Path) -> None:
     registry.list_ledger_entries(model_type="timing", actions=("promotion", "rollback"), limit=10)
     registry.list_evaluations(ids[0])
     registry.list_files(ids[0])
-    assert len(statements.seen) >= 13
+    assert len(statements.seen) >= 14
     for statement, plan in statements.plans():
         assert not re.search(r"SCAN (?!.*USING (?:COVERING )?INDEX)|Seq Scan", plan), f"{statement}\n{plan}"
         if "LIMIT" in statement:
@@ -448,6 +450,21 @@ def test_a_connection_that_another_thread_still_uses_at_the_end_is_closed_when_g
         assert connection is not None
         with pytest.raises(Exception, match="closed"):
             connection.cursor().execute("SELECT 1")
+
+
+def test_postgresql_keeps_the_plans_of_statements_if_the_url_says_so(postgresql_url: str, tmp_path: Path) -> None:
+    kept = []
+    for url in (postgresql_url, f"{postgresql_url}&prepare_threshold=2"):
+        engine = create_engine(url, tmp_path)
+        with engine.connect() as connection:
+            for _ in range(3):
+                connection.exec_driver_sql("SELECT 'the same'")
+            plans = connection.exec_driver_sql("SELECT statement FROM pg_prepared_statements").scalars().all()
+        engine.dispose()
+        kept.append("SELECT 'the same'" in plans)
+    assert kept == [False, True]
+    with pytest.raises(ConfigError, match=r"database\.url: prepare_threshold is not a number"):
+        create_engine(f"{postgresql_url}&prepare_threshold=often", tmp_path)
 
 
 def test_only_commits_that_a_later_one_of_the_run_covers_do_not_wait_for_the_disk(

@@ -52,8 +52,8 @@ READS = [
 MOMENTS = [
     ("retrainer.registry.staging._entry", "before"),  # the journal is empty
     ("pathlib.Path.mkdir", "before"),  # the staging folder is not made yet
-    ("retrainer.algorithms.manager.LoadedAlgorithm.save", "before"),
-    ("retrainer.algorithms.manager.LoadedAlgorithm.save", "after"),
+    ("retrainer.algorithms.loaded_algorithm.LoadedAlgorithm.save", "before"),
+    ("retrainer.algorithms.loaded_algorithm.LoadedAlgorithm.save", "after"),
     ("retrainer.registry.versions.Versions.register_version", "before"),
     ("retrainer.registry.versions.Versions.register_version", "after"),
     ("pathlib.Path.replace", "after"),  # one file is in place, the others are not
@@ -208,7 +208,7 @@ def test_no_command_deletes_a_users_file(project: Project, version_id: str, retr
 
 @pytest.mark.slow_on_postgresql
 def test_what_is_removed_is_logged_and_in_the_ledger(project: Project, version_id: str, retrainer: Runner) -> None:
-    kill_a_run(project.folder, ("retrainer.algorithms.manager.LoadedAlgorithm.save", "after"))
+    kill_a_run(project.folder, ("retrainer.algorithms.loaded_algorithm.LoadedAlgorithm.save", "after"))
     assert cleanups(project) == []
     done = retrainer("train", "timing", cwd=project.folder)
     (reason,) = cleanups(project)
@@ -243,7 +243,7 @@ def test_photos_behind_a_link_in_the_place_of_a_versions_folder_survive(
         assert snapshot(photos) == before, command
         if command[0] in {"predict", "prune"}:
             assert done.code == 1
-            assert "' is a link" in done.err or "is a symbolic link. Replace it by what it points to" in done.err
+            assert "' is a link" in done.err or "is a symbolic link. Replace it with what it points to" in done.err
             assert done.err.count("Error:") == 1
     assert "was changed" in retrainer("doctor", "--repair", cwd=project.folder).out
     assert project.registry.get_version(archived).pruned_at is None

@@ -30,7 +30,7 @@ def test_a_unique_beginning_or_end_names_a_version(project: Project, trained: st
     names = [version.version_id for version in project.registry.list_versions()]
     common = "baseline_"
     assert sum(name.startswith(common) for name in names) > 1
-    with pytest.raises(UsageError, match=f"'{common}' fits 2 versions, such as "):
+    with pytest.raises(UsageError, match=f"'{common}' matches 2 versions, such as "):
         project.registry.find_version(common)
 
 

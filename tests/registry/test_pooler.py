@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import socket
 import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,7 +11,7 @@ import pytest
 
 from retrainer.posts.sample import sample_posts
 from tests.conftest import NOW, configure, open_project
-from tests.programs import installed
+from tests.programs import free_port, installed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,8 +28,7 @@ def pooled_url(postgresql_url: str, tmp_path: Path) -> Iterator[str]:
     name, data = re.findall(r"/(\w+)\?host=(.+)", postgresql_url)[0]
     owner = Path(data).stat()
     settings = Path(data) / f"{name}.ini"  # where the user of the server can read it
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     settings.write_text(
         f"""
         [databases]

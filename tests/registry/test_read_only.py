@@ -138,6 +138,7 @@ def test_a_read_only_folder_with_a_write_ahead_log(sqlite_folder: Path, retraine
             assert "in the log" in retrainer("production").out
 
 
+@pytest.mark.slow
 def test_a_read_only_models_folder_that_lacks_files(sqlite_folder: Path, retrainer: Runner) -> None:
     versions = leave_two_versions_and_a_dead_run(sqlite_folder)
     (sqlite_folder / "models" / "timing" / versions[0] / "model.json").unlink()

@@ -9,6 +9,8 @@ import subprocess
 import sys
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
+from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -18,7 +20,11 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
+from sqlalchemy.orm.util import AliasedClass
+from sqlalchemy.sql.expression import AliasedReturnsRows, ClauseElement, Select
+from sqlalchemy.sql.visitors import iterate
 
+import retrainer
 from retrainer.errors import ArtifactError, ConfigError, DatabaseError, NothingToRollBack, UnknownName
 from retrainer.pipeline.loading import load_version
 from retrainer.pipeline.run import retrain
@@ -28,10 +34,9 @@ from retrainer.registry.migrations import HEAD, REVISIONS
 from retrainer.registry.place import OWNER_FILE
 from retrainer.registry.tables import VERSION_TABLE, Base, ModelVersion, TrainingRun
 from tests.conftest import NOW, configure, open_project, regular_posts, runtime_of, version_folder
+from tests.registry.first_schema import remove_database
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from retrainer.project import Project
     from tests.command_line import Runner
 
@@ -69,6 +74,24 @@ def test_the_migrations_make_the_tables_that_the_program_uses(project: Project) 
     with project.registry.database.engine.connect() as connection:
         context = MigrationContext.configure(connection, opts=options)
         assert compare_metadata(context, Base.metadata) == []
+
+
+def test_threads_share_no_alias_or_subquery() -> None:
+    # SQLAlchemy fills the columns of one on first use, without a lock; another thread then gets a query of other rows.
+    root = Path(retrainer.__file__).parent
+    paths = [path for path in root.rglob("*.py") if "sqlalchemy" in path.read_text()]
+    names = [".".join(path.relative_to(root.parent).with_suffix("").parts).removesuffix(".__init__") for path in paths]
+    values = [(name, value) for name in names for value in vars(import_module(name)).values()]
+    assert any(isinstance(value, Select) for _, value in values)
+    shared: list[object] = [(name, value) for name, value in values if isinstance(value, AliasedClass)]
+    shared += [
+        (name, part)
+        for name, value in values
+        if isinstance(value, ClauseElement)
+        for part in iterate(value)
+        if isinstance(part, AliasedReturnsRows)
+    ]
+    assert not shared
 
 
 def test_the_database_allows_one_production_version_a_type(project: Project) -> None:
@@ -366,6 +389,7 @@ def test_a_foreign_database_keeps_its_tables(sqlite_folder: Path) -> None:
 
 @pytest.mark.slow
 def test_first_use_by_several_processes_at_once(folder: Path, retrainer: Runner) -> None:
+    remove_database(folder)
     command = [sys.executable, "-m", "retrainer", "versions", "--json"]
     processes = [
         subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE) for _ in range(4)

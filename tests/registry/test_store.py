@@ -207,7 +207,7 @@ def test_what_a_killed_process_uploaded_is_no_version_and_is_cleared(
 def test_two_uploads_of_the_same_version_do_not_mix(project: Project) -> None:
     version = project.registry.get_version(train(project))
     with project.artifacts.staging("timing") as staging:
-        with pytest.raises(ArtifactError, match="is stored already"):
+        with pytest.raises(ArtifactError, match="is already stored"):
             project.artifacts.stage_files(staging, version, {"model.json": b"another"})
     new = project.registry.get_version(version.version_id)
     new.version_id = "baseline_timing_20200101_000000_0000"

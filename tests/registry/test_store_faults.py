@@ -117,6 +117,17 @@ def test_a_forecast_fails_in_one_line(
     assert retrainer("predict", "timing", cwd=project.folder).code == 0
 
 
+def test_a_lost_answer_to_the_announcement_of_an_upload_does_no_harm(
+    project: Project, retrainer: Runner, proxy: FaultyProxy
+) -> None:
+    train_timing(project.folder)
+    with failing(proxy, "lost answer", "/.uploads/"):
+        assert retrainer("train", "timing", cwd=project.folder).code == 0
+    assert proxy.was_put.is_set()
+    assert len(versions(project)) == 2
+    assert examine(project) == []
+
+
 def test_a_run_makes_few_requests(project: Project, proxy: FaultyProxy) -> None:
     """docs/store.md states these numbers."""
     train_timing(project.folder)

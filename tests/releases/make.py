@@ -36,7 +36,6 @@ from tests.claude_server import ClaudeServer
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-KEY = "sk-ant-a-key-of-the-tests"
 NOW = datetime(2024, 11, 15, 12, tzinfo=UTC)  # when the forecasts are made
 EARLIER = "2024-08-01T00:00:00Z"
 STREAM = "news"  # beside `default`
@@ -48,7 +47,7 @@ class Maker:
     def __init__(self, folder: Path, server: ClaudeServer, url: str | None) -> None:
         self.folder = folder
         self.server = server
-        self.environ = {**os.environ, "ANTHROPIC_BASE_URL": server.url, "ANTHROPIC_API_KEY": KEY}
+        self.environ = {**os.environ, **server.environ}
         self.settings = {"RETRAINER_RETRAINING__EVALUATION_MAX_PREDICTIONS": "12"}  # small files
         if url is not None:
             self.settings["RETRAINER_DATABASE__URL"] = url

@@ -20,7 +20,6 @@ from retrainer.pipeline.forecast import predict_next
 from tests.claude_server import ClaudeServer
 from tests.command_line import environment
 from tests.conftest import open_project, regular_posts, runtime_of
-from tests.releases.make import KEY
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -77,7 +76,7 @@ def of_default(expected: dict[str, Any]) -> list[str]:
 @pytest.fixture
 def claude() -> Iterator[ClaudeServer]:
     """The stand-in for the Claude API, by which the content version in production was made."""
-    with ClaudeServer() as server, environment({"ANTHROPIC_BASE_URL": server.url, "ANTHROPIC_API_KEY": KEY}):
+    with ClaudeServer() as server, environment(server.environ):
         yield server
 
 

@@ -60,10 +60,10 @@ def post_times(count: int = COUNT) -> NDArray[np.datetime64]:
     return START + (hours * 3600e6).astype("timedelta64[us]")
 
 
-def timing_forecasts(count: int = COUNT) -> tuple[TimingForecasts, NDArray[np.float64]]:
+def timing_forecasts() -> tuple[TimingForecasts, NDArray[np.float64]]:
     """Return forecasts and what came."""
-    means = 2 + random().exponential(7, (count, 1))
-    return TimingForecasts.from_quantiles(-means * np.log1p(-LEVELS)), random().exponential(9, count)
+    means = 2 + random().exponential(7, (COUNT, 1))
+    return TimingForecasts.from_quantiles(-means * np.log1p(-LEVELS)), random().exponential(9, COUNT)
 
 
 def next_post() -> NextPost:

@@ -44,7 +44,6 @@ NAMES = (
     *("intervals", "distribution", "differences", "situations", "rate", "hours", "gaps", "drift", "live scores"),
     *("live errors", "live evidence", "replay", "promotions", "trials"),
 )
-NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
 
 
 @cache

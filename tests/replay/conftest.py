@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -19,9 +19,12 @@ if TYPE_CHECKING:
     from retrainer.replay.results import ReplayReport
     from retrainer.replay.step import StepResult
     from tests.conftest import Prepare
+    from tests.plugins_for_tests import Plugins
 
 START = datetime(2024, 3, 1, tzinfo=UTC)
 END = datetime(2024, 5, 3, tzinfo=UTC)
+TWO_WEEKS_LATER = START + timedelta(days=14)
+FOUR_WEEKS_LATER = START + timedelta(days=28)
 
 
 def counting_algorithm(
@@ -96,3 +99,17 @@ def eager(project: Project) -> Path:
 def report(eager: Path, prepare: Prepare) -> ReplayReport:
     """The replay of that project in its default folder, which is made once for all tests."""
     return prepare(eager, replayed)
+
+
+@pytest.fixture
+def calls(plugins: Plugins, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Install an algorithm that writes a line for every call; the file that it writes to."""
+    plugins.add("counting", counting_algorithm())
+    monkeypatch.syspath_prepend(str(plugins.site))
+    monkeypatch.setenv("PYTHONPATH", str(plugins.site))
+    monkeypatch.setenv("CALLS", str(tmp_path / "calls"))
+    return tmp_path / "calls"
+
+
+def counting(folder: Path) -> Project:
+    return open_project(folder, {"RETRAINER_TIMING_MODEL__ALGORITHM": "counting"})

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 import sqlite3
 from datetime import timedelta
@@ -20,23 +19,25 @@ from retrainer.evaluation.lookahead import CHECKED_FORECASTS
 from retrainer.pipeline.comparing import compare_versions
 from retrainer.pipeline.run import retrain
 from retrainer.posts.sample import sample_posts
-from retrainer.render.replay import replay_document
 from retrainer.replay.workdir import opened
 from tests.conftest import NOW, configure, open_project, runtime_of
-from tests.plugins_for_tests import timing_algorithm
-from tests.replay.conftest import END, START, counting_algorithm, outcomes, replayed
+from tests.replay.conftest import (
+    END,
+    FOUR_WEEKS_LATER,
+    START,
+    TWO_WEEKS_LATER,
+    counting,
+    counting_algorithm,
+    outcomes,
+    replayed,
+)
 
 if TYPE_CHECKING:
     from datetime import datetime
     from pathlib import Path
 
-    from retrainer.project import Project
     from retrainer.replay.results import ReplayReport
-    from retrainer.replay.runner import Progress
     from tests.plugins_for_tests import Plugins
-
-TWO_WEEKS_LATER = START + timedelta(days=14)
-FOUR_WEEKS_LATER = START + timedelta(days=28)
 
 
 def train_as_of(folder: Path, dates: list[datetime]) -> list[tuple[object, ...]]:
@@ -178,7 +179,8 @@ def ten_posts_came(posts: pd.DataFrame, start: datetime, end: pd.Timestamp) -> b
     return ((posts["created_at"] > start) & (posts["created_at"] <= end)).sum() >= MIN_COMPARED_POSTS
 
 
-@pytest.mark.parametrize("seed", [1, pytest.param(2, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [1, 2])
 def test_no_step_sees_a_later_post(folder: Path, tmp_path: Path, seed: int) -> None:
     """The posts after a date are replaced; the results before it stay the same."""
     configure(folder, min_improvement_threshold="0.0")
@@ -207,20 +209,6 @@ def test_no_step_sees_a_later_post(folder: Path, tmp_path: Path, seed: int) -> N
         # The decision of the step right before the date is the same; only its live score may change.
         assert [step[:2] + step[3:7] for step in reports[1][name][7:8]] == [step[:2] + step[3:7] for step in first[7:8]]
         assert reports[1][name] != first, "later steps see the change"
-
-
-@pytest.fixture
-def calls(plugins: Plugins, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Install an algorithm that writes a line for every call; the file that it writes to."""
-    plugins.add("counting", counting_algorithm())
-    monkeypatch.syspath_prepend(str(plugins.site))
-    monkeypatch.setenv("PYTHONPATH", str(plugins.site))
-    monkeypatch.setenv("CALLS", str(tmp_path / "calls"))
-    return tmp_path / "calls"
-
-
-def counting(folder: Path) -> Project:
-    return open_project(folder, {"RETRAINER_TIMING_MODEL__ALGORITHM": "counting"})
 
 
 @pytest.mark.slow
@@ -322,204 +310,6 @@ def test_a_version_starts_from_the_one_in_production_at_that_time(
     assert calls.exists()
 
 
-# Ends every process but the first one, as a crash in native code would.
-CRASHING = counting_algorithm(
-    "crashing", train='if str(os.getpid()) != os.environ["FIRST_PROCESS"] and len(posts) > 245: os._exit(1)'
-)
-
-
-@pytest.mark.slow
-def test_a_replay_continues_if_a_prefetch_worker_crashes(
-    eager: Path,
-    plugins: Plugins,
-    calls: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    plugins.add("crashing", CRASHING)
-    monkeypatch.setenv("FIRST_PROCESS", str(os.getpid()))
-    project = open_project(eager, {"RETRAINER_TIMING_MODEL__ALGORITHM": "crashing"})
-    alone = outcomes(replayed(project, workdir=tmp_path / "alone"))
-    assert calls.read_text().count("train") > 5
-    report = replayed(project, jobs=2)
-    assert outcomes(report) == alone
-    assert not report.ending.stopped
-    assert caplog.text.count("Prefetch worker crashed") == 1
-
-
-def interrupting(after: int) -> object:
-    """Return a progress callback that presses Ctrl-C after a number of steps."""
-
-    def tell(progress: Progress) -> None:
-        if progress.done == after:
-            raise KeyboardInterrupt
-
-    return tell
-
-
-@pytest.mark.parametrize("jobs", [1, pytest.param(2, marks=pytest.mark.slow)])
-def test_an_interrupted_replay_reports_what_is_known_and_can_be_resumed(
-    eager: Path, calls: Path, tmp_path: Path, jobs: int
-) -> None:
-    whole = outcomes(replayed(counting(eager), end=FOUR_WEEKS_LATER, workdir=tmp_path / "whole"))
-    calls.unlink()
-    partial = replayed(counting(eager), end=FOUR_WEEKS_LATER, on_progress=interrupting(7), jobs=jobs)
-    assert partial.ending.interrupted
-    assert partial.ending.stopped == "Interrupted after 7 of 12 steps"
-    assert [len(one.steps) for one in partial.policies] == [3, 2, 2]
-    assert partial.policy("configured").live is not None
-    resumed = replayed(counting(eager), end=FOUR_WEEKS_LATER, resume=True, jobs=jobs)
-    assert outcomes(resumed) == whole
-    assert not resumed.ending.stopped
-    if jobs == 1:
-        lines = calls.read_text().splitlines()
-        assert len(lines) == len(set(lines)), "no work is repeated"
-
-
-@pytest.mark.slow
-def test_a_replay_killed_between_a_decision_and_its_record_can_be_resumed(eager: Path, report: ReplayReport) -> None:
-    replayed(eager, on_progress=interrupting(12))
-    work = sqlite3.connect(eager / ".retrainer/replay/timing/work.db")
-    work.execute("UPDATE steps SET document = json_set(document, '$.complete', json('false')) WHERE number = 3")
-    work.commit()
-    work.close()
-    assert outcomes(replayed(eager, resume=True)) == outcomes(report)
-
-
-# Presses Ctrl-C once, at the forecast whose number the file says.
-TOUCHY = counting_algorithm(
-    "touchy",
-    predict="""
-    bell = Path(os.environ["BELL"])
-    if bell.exists():
-        left = int(bell.read_text())
-        bell.write_text(str(left - 1))
-        if left == 0:
-            bell.unlink()
-            raise KeyboardInterrupt
-    """,
-)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("forecast", [0, 5, 12])
-def test_only_the_interrupted_step_is_repeated(
-    eager: Path,
-    plugins: Plugins,
-    calls: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
-    forecast: int,
-) -> None:
-    plugins.add("touchy", TOUCHY)
-    bell = tmp_path / "bell"
-    monkeypatch.setenv("BELL", str(bell))
-    project = open_project(eager, {"RETRAINER_TIMING_MODEL__ALGORITHM": "touchy"})
-    whole = outcomes(replayed(project, workdir=tmp_path / "whole"))
-    bell.write_text(str(forecast))
-    partial = replayed(project)
-    assert partial.ending.interrupted
-    done = sum(len(one.steps) for one in partial.policies)
-    caplog.set_level("INFO", "retrainer.replay")
-    resumed = replayed(project, resume=True)
-    assert outcomes(resumed) == whole, "including the ids"
-    assert (f"; {done} are done" in caplog.text) == (done > 0)
-    for one in resumed.policies:
-        room = sqlite3.connect(eager / f".retrainer/replay/timing/policies/{one.policy.name}/registry.db")
-        assert room.execute("SELECT COUNT(*) FROM retrainer_training_runs").fetchall() == [(one.trainings,)]
-        room.close()
-    assert calls.exists()
-
-
-@pytest.mark.slow
-def test_a_replay_depends_only_on_posts_policies_and_dates(eager: Path, tmp_path: Path) -> None:
-    """Neither the clock nor chance has an influence, except on the processor time."""
-    documents = []
-    for name, jobs in (("one", 1), ("two", 2)):
-        options = {"workdir": tmp_path / name, "jobs": jobs, "policies": ["p: test_split=0.3"]}
-        document = replay_document(replayed(eager, end=FOUR_WEEKS_LATER, **options))
-        for policy in document["policies"].values():
-            assert policy["cost"].pop("seconds") >= 0
-        documents.append(document)
-    assert documents[0] == documents[1]
-    ids = [step["version_id"] for policy in documents[0]["policies"].values() for step in policy["steps"]]
-    trained = [version_id for version_id in ids if version_id is not None]
-    assert len(trained) == len(set(trained)) == 4 + 1 + 4 + 4
-    assert all(re.fullmatch(r"baseline_timing_2024\d{4}_000000_[0-9a-f]{4}", version_id) for version_id in trained)
-
-
-@pytest.mark.slow
-def test_without_resume_a_replay_starts_over(eager: Path, calls: Path) -> None:
-    replayed(counting(eager), end=FOUR_WEEKS_LATER)
-    calls.unlink()
-    replayed(counting(eager), end=FOUR_WEEKS_LATER)
-    assert "train" in calls.read_text()
-
-
-@pytest.mark.slow
-@pytest.mark.usefixtures("report")
-def test_resuming_with_changed_posts_starts_over(eager: Path, tmp_path: Path) -> None:
-    project = open_project(eager)
-    early = sample_posts().head(1)
-    early["post_id"], early["created_at"] = "earlier", early["created_at"] - timedelta(hours=1)
-    project.posts.add(early, NOW)
-    project.close()
-    resumed = outcomes(replayed(eager, resume=True))
-    assert resumed == outcomes(replayed(eager, workdir=tmp_path / "fresh"))
-
-
-@pytest.mark.slow
-def test_resuming_to_a_later_date_equals_a_single_replay(eager: Path, report: ReplayReport) -> None:
-    replayed(eager, end=START + timedelta(days=24))
-    assert outcomes(replayed(eager, resume=True)) == outcomes(report)
-
-
-MOODY = timing_algorithm("moody", train="if len(posts) % 3 == 0: raise ValueError('no mood')")
-
-
-def test_a_failed_run_leaves_production_unchanged(
-    eager: Path, plugins: Plugins, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    plugins.add("moody", MOODY)
-    monkeypatch.syspath_prepend(str(plugins.site))
-    report = replayed(eager, end=FOUR_WEEKS_LATER, policies=["moody: algorithm=moody"])
-    moody = report.policy("moody")
-    assert 0 < moody.failures < 4
-    assert moody.trainings + moody.failures == 4
-    failed = next(record for record in moody.steps if record.failed)
-    assert "no mood" in failed.reason
-    assert not report.ending.stopped
-
-
-AILING = counting_algorithm("ailing", train="if Path(os.environ['OUTAGE']).exists(): raise OSError('out of reach')")
-
-
-@pytest.mark.slow
-def test_resuming_retries_failed_runs(
-    eager: Path,
-    plugins: Plugins,
-    calls: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    plugins.add("ailing", AILING)
-    outage = tmp_path / "outage"
-    monkeypatch.setenv("OUTAGE", str(outage))
-    project = open_project(eager, {"RETRAINER_TIMING_MODEL__ALGORITHM": "ailing"})
-    whole = outcomes(replayed(project, end=TWO_WEEKS_LATER, workdir=tmp_path / "whole"))
-    outage.touch()
-    broken = replayed(project, end=TWO_WEEKS_LATER)
-    assert broken.policy("configured").failures == 2
-    assert "runs failed, the first as of 2024-03-01: " in caplog.text
-    assert "out of reach" in caplog.text
-    outage.unlink()
-    assert outcomes(replayed(project, end=TWO_WEEKS_LATER, resume=True)) == whole
-    assert calls.exists()
-
-
 # Its forecasts depend on the number of posts after their origin.
 PEEKING = counting_algorithm("peeking", wait="len(posts) + model['hours']")
 
@@ -583,113 +373,6 @@ def test_the_cost_limit_covers_the_whole_replay_including_resumes(
     assert spent == pytest.approx([0.2, 0.2, 0.3, 0.1]), "a replay that starts over has spent nothing yet"
 
 
-# Accurate, then far off if trained on 221 to 259 posts, then accurate again.
-DRIFTING = timing_algorithm("drifting", "40.0 if 220 < len(posts) < 260 else 5.0")
-
-
-def test_a_decision_is_wrong_if_later_posts_clearly_contradict_it(
-    folder: Path, plugins: Plugins, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The new version is far off, and `always` promotes it: the later review says so."""
-    from tests.conftest import regular_posts
-
-    plugins.add("right", timing_algorithm("right", 5.0))
-    plugins.add("drifting", DRIFTING)
-    monkeypatch.syspath_prepend(str(plugins.site))
-    project = open_project(folder)
-    project.posts.add(regular_posts(400), NOW)
-    report = replayed(
-        open_project(folder, {"RETRAINER_TIMING_MODEL__ALGORITHM": "drifting"}),
-        start=NOW - timedelta(days=28),
-        end=NOW - timedelta(hours=1),
-    )
-    always, configured = report.policy("always"), report.policy("configured")
-    assert [record.later_look for record in always.steps] == [None, "wrong", "stands", "stands"]
-    assert always.reversed_promotions == 1
-    assert configured.reversed_promotions == 0
-    assert (configured.promotions, configured.missed) == (1, 0)
-    assert report.best == "configured"
-    assert "'configured' and 'never' forecast best" in report.conclusion
-    assert report.conclusion.endswith("that is more than noise.")
-
-
-@pytest.mark.slow
-def test_always_says_why_a_version_that_cannot_be_fitted_again_is_not_promoted(
-    folder: Path, plugins: Plugins, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from tests.conftest import regular_posts
-
-    plugins.add("tight", timing_algorithm("tight", "1 / 0 if len(posts) > 280 else 40.0 if len(posts) > 220 else 5.0"))
-    monkeypatch.syspath_prepend(str(plugins.site))
-    configure(folder, refit="true")
-    open_project(folder).posts.add(regular_posts(400), NOW)
-    report = replayed(
-        open_project(folder, {"RETRAINER_TIMING_MODEL__ALGORITHM": "tight"}),
-        start=NOW - timedelta(days=28),
-        end=NOW - timedelta(days=15),
-    )
-    reason = report.policy("always").steps[1].reason
-    assert "This policy promotes every version, but: the plugin 'tight': its hook train failed: Zero" in reason
-
-
-SPARSE = timing_algorithm("sparse", "400.0 if 220 < len(posts) < 260 else 55.0")
-
-
-@pytest.mark.slow
-def test_a_decision_is_reviewed_on_posts_of_later_steps_if_its_own_are_few(
-    folder: Path, plugins: Plugins, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """With three posts a week, a decision is reviewed on those of three to four weeks; the last three cannot be."""
-    from tests.conftest import regular_posts
-
-    plugins.add("sparse", SPARSE)
-    monkeypatch.syspath_prepend(str(plugins.site))
-    project = open_project(folder)
-    project.posts.add(regular_posts(400, gap_hours=55), NOW)
-    report = replayed(
-        open_project(folder, {"RETRAINER_TIMING_MODEL__ALGORITHM": "sparse"}),
-        start=NOW - timedelta(hours=55 * 126),  # the first version is trained on 220 posts, the second on 222
-        end=NOW - timedelta(hours=55 * 126) + timedelta(days=56),
-    )
-    always = report.policy("always")
-    assert [record.later_look for record in always.steps] == [
-        None,
-        *["wrong"],
-        *["stands"] * 3,
-        *["not enough posts"] * 3,
-    ]
-    assert (always.decisions, always.looked_at, always.reversed_promotions) == (7, 4, 1)
-    assert all(len(record.rows) <= 4 for record in always.steps)
-
-
-# Cannot forecast long after its training posts.
-TIRING = timing_algorithm(
-    "tiring",
-    "[5.0, len(posts)]",
-    predict="if posts.shape[0] > model['hours'][1] * 1.25 + 50: raise ValueError('too tired')",
-    wait="model['hours'][0]",
-)
-
-
-def test_a_decision_is_not_reviewed_if_the_loser_cannot_forecast(
-    folder: Path, plugins: Plugins, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from tests.conftest import regular_posts
-
-    plugins.add("tiring", TIRING)
-    monkeypatch.syspath_prepend(str(plugins.site))
-    project = open_project(folder)
-    project.posts.add(regular_posts(400), NOW)
-    report = replayed(
-        open_project(folder, {"RETRAINER_TIMING_MODEL__ALGORITHM": "tiring"}),
-        start=NOW - timedelta(days=28),
-        end=NOW - timedelta(hours=1),
-    )
-    always = report.policy("always")
-    assert [record.later_look for record in always.steps] == [None, *["cannot forecast"] * 3]
-    assert (always.failures, always.decisions, always.looked_at) == (0, 3, 0)
-
-
 def test_two_replays_cannot_share_a_folder(eager: Path) -> None:
     folder = eager / ".retrainer/replay/timing"
     with opened(folder, [], resume=False), pytest.raises(RunInProgress, match="another replay is in progress in"):
@@ -713,6 +396,7 @@ def test_a_users_file_in_the_folder_of_a_replay_survives_the_next_one(tmp_path: 
         assert {path.name for path in (tmp_path / "timing").iterdir()} == {"replay.json", "thesis.txt"}
 
 
+@pytest.mark.slow
 def test_posts_are_read_from_either_database(folder_on_each_database: Path) -> None:
     project = open_project(folder_on_each_database)
     project.posts.add(sample_posts(), NOW)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from retrainer.replay.workdir import MARKER
+from tests.command_line import run_in_process
 from tests.conftest import import_sample
 
 if TYPE_CHECKING:
@@ -26,11 +27,15 @@ def _posts(folder: Path, prepare: Prepare) -> None:
     prepare(folder, import_sample)
 
 
+def replay_in_work(folder: Path) -> None:
+    assert run_in_process(folder)("replay", *DATES, "--workdir", "work").code == 0
+
+
 @pytest.fixture
-def used(tmp_path: Path, retrainer: Runner) -> Path:
+def used(folder: Path, prepare: Prepare) -> Path:
     """The folder of a completed replay, in the --workdir `work`."""
-    assert retrainer("replay", *DATES, "--workdir", str(tmp_path / "work")).code == 0
-    return tmp_path / "work/timing"
+    prepare(folder, replay_in_work)
+    return folder / "work/timing"
 
 
 def assert_refused(done: Completed, message: str) -> None:
@@ -63,7 +68,7 @@ def test_a_folder_with_a_marker_that_is_not_a_replays_is_not_touched(
     assert {name: (mine / name).read_text() for name in files} == files
 
 
-@pytest.mark.parametrize("resume", [(), pytest.param(("--resume",), marks=pytest.mark.slow)])
+@pytest.mark.parametrize("resume", [(), ("--resume",)])
 def test_a_link_in_place_of_the_marker_is_not_followed(
     tmp_path: Path, used: Path, retrainer: Runner, resume: tuple[str, ...]
 ) -> None:
@@ -76,7 +81,7 @@ def test_a_link_in_place_of_the_marker_is_not_followed(
     assert important.stat().st_mtime_ns == before
 
 
-@pytest.mark.parametrize("resume", [(), pytest.param(("--resume",), marks=pytest.mark.slow)])
+@pytest.mark.parametrize("resume", [(), ("--resume",)])
 @pytest.mark.parametrize("name", ["policies", "policies/configured", "policies/configured/models", "ahead"])
 def test_a_link_in_place_of_a_folder_is_refused(
     tmp_path: Path, used: Path, retrainer: Runner, name: str, resume: tuple[str, ...]
@@ -106,8 +111,8 @@ def test_a_link_in_place_of_a_database_is_refused(tmp_path: Path, used: Path, re
     assert database.read_bytes() == before
 
 
-@pytest.mark.parametrize("resume", [(), pytest.param(("--resume",), marks=pytest.mark.slow)])
-@pytest.mark.parametrize("kind", ["database", pytest.param("text", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("resume", [(), ("--resume",)])
+@pytest.mark.parametrize("kind", ["database", "text"])
 def test_a_users_file_in_place_of_the_store_is_refused(
     used: Path, retrainer: Runner, kind: str, resume: tuple[str, ...]
 ) -> None:
@@ -197,7 +202,7 @@ def test_the_next_replay_deletes_the_folders_of_policies_that_it_lacks(used: Pat
     assert json.loads((used / MARKER).read_text())["policies"] == ["always", "configured", "daily", "never"]
 
 
-def test_the_folder_of_an_earlier_release_is_used_again(used: Path, tmp_path: Path, retrainer: Runner) -> None:
+def test_the_folder_of_an_earlier_release_is_used_again(used: Path, retrainer: Runner) -> None:
     (used / MARKER).write_text('{"retrainer": "0.1.0"}')
-    assert retrainer("replay", *DATES, "--workdir", str(tmp_path / "work"), "--resume").code == 0
+    assert retrainer("replay", *DATES, "--workdir", str(used.parent), "--resume").code == 0
     assert "configured" in json.loads((used / MARKER).read_text())["policies"]

@@ -278,6 +278,7 @@ def test_the_environment_file_is_read_and_required(tmp_path: Path) -> None:
     assert "-m retrainer" not in gone.stderr
 
 
+@pytest.mark.slow
 def test_jitter_delays_the_real_line_in_sh(folder: Path, cron_folder: Path, retrainer: Runner, tmp_path: Path) -> None:
     variables = tmp_path / "env"
     variables.write_text("RETRAINER_RETRAINING__ENABLED=false\n")
@@ -438,7 +439,7 @@ def test_install_names_the_secrets_of_sources_that_cron_will_not_set(
 def test_the_line_of_several_streams_trains_all_of_them(folder: Path, cron_folder: Path, retrainer: Runner) -> None:
     refused = retrainer("schedule", "install", "--jobs", "2")
     assert refused.code == 2
-    assert "--jobs is for several streams" in refused.err
+    assert "--jobs applies to several streams only" in refused.err
     assert retrainer("schedule", "install").code == 0
     assert "trains nothing" not in retrainer("doctor").out
     project = open_project(folder)

@@ -58,7 +58,7 @@ _VARIABLE = re.compile(r"\d+\.\d(?= s\b| KiB\b)|(?<=\bline )\d+|(?<=schema, )\d+
 
 
 @contextmanager
-def fixed_world(patch: pytest.MonkeyPatch, now: datetime = NOW) -> Iterator[None]:
+def fixed_world(patch: pytest.MonkeyPatch) -> Iterator[None]:
     """Let the clock stand still, and make random digits, user, host and terminal always the same."""
     numbers = itertools.count(0xA001, 0x1F3)
     patch.setattr(secrets, "token_hex", lambda size: f"{next(numbers) % 16 ** (2 * size):0{2 * size}x}")
@@ -67,7 +67,7 @@ def fixed_world(patch: pytest.MonkeyPatch, now: datetime = NOW) -> Iterator[None
     patch.setenv("LOGNAME", "ada")
     patch.setenv("TERM", "xterm")
     patch.delenv("COLUMNS", raising=False)  # the width that pytest gives its workers
-    with time_machine.travel(now, tick=False):
+    with time_machine.travel(NOW, tick=False):
         yield
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -11,40 +10,20 @@ from retrainer.errors import CostLimitReached, UsageError
 from retrainer.posts.sample import sample_posts
 from retrainer.tuning.results import FINISHED
 from retrainer.tuning.study import list_studies, read_study
-from retrainer_claude import ClaudeOptions
-from retrainer_claude.pricing import reported_usage
-from tests.claude_server import KEY, ClaudeServer
 from tests.conftest import NOW, open_project
 from tests.tuning.conftest import tuned
 from tests.tuning.tunable import paid_algorithm
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from retrainer.project import Project
     from retrainer.tuning.results import StudyReport
+    from tests.claude_server import ClaudeServer
     from tests.command_line import Runner
     from tests.plugins_for_tests import Plugins
 
 TRIALS = "3"
-
-
-@pytest.fixture
-def server() -> Iterator[ClaudeServer]:
-    with ClaudeServer() as running:
-        yield running
-
-
-@pytest.fixture
-def environ(server: ClaudeServer) -> dict[str, str]:
-    return {
-        "ANTHROPIC_BASE_URL": server.url,
-        "ANTHROPIC_API_KEY": KEY,
-        "RETRAINER_CONTENT_MODEL__ALGORITHM": "claude_api",
-        "RETRAINER_CONTENT_MODEL__CLAUDE_API": '{"max_tokens": 32, "examples": 4}',  # estimates close to the cost
-        "RETRAINER_RETRAINING__EVALUATION_MAX_PREDICTIONS": "10",
-    }
 
 
 @pytest.fixture
@@ -55,22 +34,19 @@ def project(folder: Path) -> Project:
     return opened
 
 
-def paid(server: ClaudeServer) -> float:
-    """Return what all answers cost, in US dollars."""
-    return float(sum(reported_usage(SimpleNamespace(**usage), ClaudeOptions())["cost_usd"] for usage in server.usages))
-
-
 def only_study(project: Project) -> StudyReport:
     (summary,) = list_studies(project)
     return read_study(project, summary.name)
 
 
 @pytest.mark.usefixtures("project")
-def test_a_paid_study_needs_max_cost(environ: dict[str, str], server: ClaudeServer, retrainer: Runner) -> None:
-    refused = retrainer("tune", "content", "--trials", TRIALS, env=environ)
+def test_a_paid_study_needs_max_cost(
+    paid_environ: dict[str, str], claude_server: ClaudeServer, retrainer: Runner
+) -> None:
+    refused = retrainer("tune", "content", "--trials", TRIALS, env=paid_environ)
     assert refused.code == 2
     assert "forecasts of 'claude_api' cost money, but there is no --max-cost" in refused.err
-    assert server.requests == []
+    assert claude_server.requests == []
 
 
 @pytest.mark.usefixtures("project")
@@ -82,19 +58,19 @@ def test_the_cost_is_no_objective_where_there_is_none(retrainer: Runner) -> None
 
 @pytest.mark.slow
 def test_the_cost_of_each_trial_is_recorded_and_can_be_an_objective(
-    project: Project, environ: dict[str, str], server: ClaudeServer, retrainer: Runner
+    project: Project, paid_environ: dict[str, str], claude_server: ClaudeServer, retrainer: Runner
 ) -> None:
     arguments = ("tune", "content", "--trials", "5", "--max-cost", "10", "--cost-objective", "--no-auto-promote")
-    done = retrainer(*arguments, env=environ)
+    done = retrainer(*arguments, env=paid_environ)
     assert done.code == 0, done.err
     report = only_study(project)
     costs = [trial.cost_usd for trial in report.trials]
     assert all(trial.state in FINISHED for trial in report.trials)
     assert min(costs) > 0
     # The rest is paid for the held-back fold and the run of the winner.
-    assert sum(costs) <= paid(server)
+    assert sum(costs) <= claude_server.cost_usd
     if report.summary.outcome is not None and report.summary.outcome.winner is None:
-        assert sum(costs) == pytest.approx(paid(server))
+        assert sum(costs) == pytest.approx(claude_server.cost_usd)
     assert report.pareto
     points = {trial.number: (trial.value or 0.0, -trial.cost_usd) for trial in report.trials}
     for number in report.pareto:
@@ -107,25 +83,26 @@ def test_the_cost_of_each_trial_is_recorded_and_can_be_an_objective(
 
 @pytest.mark.slow
 def test_several_workers_never_exceed_max_cost(
-    project: Project, environ: dict[str, str], server: ClaudeServer, retrainer: Runner
+    project: Project, paid_environ: dict[str, str], claude_server: ClaudeServer, retrainer: Runner
 ) -> None:
-    first = retrainer("tune", "content", "--trials", "1", "--max-cost", "10", "--seed", "7", env=environ)
+    first = retrainer("tune", "content", "--trials", "1", "--max-cost", "10", "--seed", "7", env=paid_environ)
     assert first.code == 0, first.err
     (one,) = only_study(project).trials
-    server.usages.clear()
+    claude_server.usages.clear()
     limit = one.cost_usd * 3.4
     arguments = ("tune", "content", "--trials", "12", "--jobs", "3", "--max-cost", f"{limit:.8f}", "--no-auto-promote")
-    done = retrainer(*arguments, env=environ)
+    done = retrainer(*arguments, env=paid_environ)
     assert done.code in {0, 1}, done.err
     assert "Stopping the trials" in done.err
     assert "(--max-cost)" in done.err
-    assert 0 < paid(server) <= limit
+    assert 0 < claude_server.cost_usd <= limit
     study = max(list_studies(project), key=lambda summary: summary.created_at)
     report = read_study(project, study.name)
-    assert sum(trial.cost_usd for trial in report.trials) <= paid(server) + 1e-9
+    assert sum(trial.cost_usd for trial in report.trials) <= claude_server.cost_usd + 1e-9
     assert sum(trial.state in FINISHED for trial in report.trials) < 12
 
 
+@pytest.mark.slow
 def test_a_study_whose_winner_cannot_be_judged_goes_on_with_a_higher_limit(
     five_hours: Project, tunable: Plugins
 ) -> None:
@@ -150,6 +127,7 @@ def test_paid_trials_are_not_repeated(five_hours: Project, tunable: Plugins) -> 
     assert tuned(five_hours, algorithms=("costly",), trials=2, max_cost=100.0, seed=1).report.summary.name != first
 
 
+@pytest.mark.slow
 def test_free_trials_need_max_cost_if_production_is_paid(five_hours: Project, tunable: Plugins) -> None:
     tunable.add("charged", paid_algorithm("charged", "0.01"))
     assert tuned(five_hours, algorithms=("charged",), trials=8, max_cost=100.0).promoted

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from retrainer.tuning.storage import storage_url
-from tests.clusters import free_port, wait_for_port
+from tests.clusters import wait_for_port
+from tests.programs import free_port
 from tests.tuning.conftest import tuned
 
 if TYPE_CHECKING:

@@ -59,7 +59,7 @@ def test_the_studies_may_have_a_schema_in_the_database_of_the_project(sqlite_fol
     with pytest.raises(ConfigError, match="tuning.storage_url is the database of the project") as error:
         storage_url(open_project(sqlite_folder))
     assert "search_path%3Dtuning" in error.value.hint
-    configure(sqlite_folder, storage_url=f'"{postgresql_url}&options=-csearch_path%3Dtuning"')
+    configure(sqlite_folder, storage_url=f'"{postgresql_url}&options=-csearch_path%3Dtuning&prepare_threshold=5"')
     project = open_project(sqlite_folder)
     project.registry.list_streams()  # creates the tables of the project
     open_storage(project).engine.dispose()

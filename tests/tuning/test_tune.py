@@ -60,11 +60,12 @@ def changed_from(posts: pd.DataFrame, row: int) -> pd.DataFrame:
     return changed
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("model_type", "algorithms", "metric"),
     [
         ("timing", ("baseline", "tunable"), "crps"),
-        pytest.param("content", ("baseline",), "overall_score", marks=pytest.mark.slow),
+        ("content", ("baseline",), "overall_score"),
     ],
 )
 def test_changing_every_test_post_leaves_each_trial_as_it_is_bit_for_bit(
@@ -94,6 +95,7 @@ def test_changing_every_test_post_leaves_each_trial_as_it_is_bit_for_bit(
     assert values(earlier) != values(before)
 
 
+@pytest.mark.slow
 def test_better_options_are_found_and_promoted_by_the_ordinary_run(five_hours: Project) -> None:
     result = tuned(five_hours, trials=15)
     default, winner = result.report.summary.default, result.winner
@@ -149,6 +151,7 @@ def test_options_that_are_worse_on_the_held_back_fold_are_not_kept(five_hours: P
     assert five_hours.registry.get_production("timing") is None
 
 
+@pytest.mark.slow
 def test_crps_is_minimised(five_hours: Project) -> None:
     result = tuned(five_hours, metric="crps", trials=15)
     winner, default = result.winner, result.report.summary.default
@@ -199,6 +202,7 @@ def test_several_algorithms_compete_in_one_study(five_hours: Project) -> None:
     assert set(result.report.importances) == {"algorithm", "baseline.last_gaps", "tunable.hours"}
 
 
+@pytest.mark.slow
 def test_a_trial_that_raises_is_counted_and_logged_and_the_others_go_on(
     five_hours: Project, tunable: Plugins, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -20,7 +20,6 @@ def algorithm():
 
 @hookimpl
 def search_space(trial, config):
-    SUGGEST
     return SPACE
 
 @hookimpl
@@ -41,16 +40,15 @@ def predict(model, posts, origins):
 SPACE = '{"hours": trial.suggest_float("hours", 1.0, 40.0)}'
 
 
-def tunable_algorithm(name: str = "tunable", *, suggest: str = "pass", space: str = SPACE, train: str = "pass") -> str:
+def tunable_algorithm(name: str = "tunable", *, space: str = SPACE, train: str = "pass") -> str:
     """Return its code.
 
     Args:
         name: of the algorithm.
-        suggest: a statement of its search space.
         space: an expression of what that returns; it may use `trial` and `config`.
         train: a statement of its training; it may use `posts` and `config`, and change `hours`.
     """
-    code = TUNABLE.replace("NAME", name).replace("SUGGEST", suggest)
+    code = TUNABLE.replace("NAME", name)
     return code.replace("return SPACE", f"return {space}").replace("TRAIN", train)
 
 

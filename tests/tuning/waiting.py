@@ -121,8 +121,8 @@ def only_study(folder: Path) -> StudyReport:
         project.close()
 
 
-def require_each_trial_once(report: StudyReport, total: int = TRIALS) -> None:
+def require_each_trial_once(report: StudyReport) -> None:
     """Check that a study has all its trials, each finished once."""
-    assert [trial.number for trial in report.trials] == list(range(total))
+    assert [trial.number for trial in report.trials] == list(range(TRIALS))
     assert all(trial.state in FINISHED for trial in report.trials)
     assert report.summary.outcome is not None

@@ -68,11 +68,11 @@ def _make_streams(folder: Path) -> None:
 
 
 @contextmanager
-def served(folder: Path, *, token: bool = True, protect_reads: bool = False) -> Iterator[Server]:
+def served(folder: Path, *, token: bool = True) -> Iterator[Server]:
     """Serve a project as of the time that it was made for."""
     with (
         time_machine.travel(NOW),
-        thread_server(folder, protect_reads=protect_reads, env={**SETTINGS, **(PROTECTED if token else {})}) as server,
+        thread_server(folder, env={**SETTINGS, **(PROTECTED if token else {})}) as server,
     ):
         yield server
 

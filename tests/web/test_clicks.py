@@ -100,14 +100,13 @@ def test_hold_release_pin_and_unpin_by_clicks_without_scripts(
     assert sorted(actions) == ["hold", "pin", "release", "unpin"]
 
 
-def test_a_run_started_by_a_click_is_followed_to_its_end(visit: Tab, server: Server) -> None:
+def test_a_click_starts_a_run_whose_page_shows_its_end(visit: Tab, server: Server) -> None:
     log_in(visit)
     visit.open("/action/retrain?type=timing")
     assert not visit.inspect()
     visit.click("Retrain")
     run_id = visit.page.url.rpartition("/")[2]
-    assert "Running" in visit.text
-    visit.page.get_by_text("Its version was not promoted").wait_for()  # by events: the page is not opened again
+    visit.page.get_by_text("Its version was not promoted").wait_for()  # by events, unless it ended before the page came
     assert server.ended(run_id)["status"] == "completed"
     assert not visit.inspect()
 

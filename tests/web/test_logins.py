@@ -6,7 +6,6 @@ from concurrent.futures import ThreadPoolExecutor
 from http.cookies import SimpleCookie
 from typing import TYPE_CHECKING
 
-import httpx2
 import pytest
 
 from retrainer.web.sessions import ATTEMPT_SECONDS, ATTEMPTS, MAX_SESSIONS, SESSION_SECONDS, LoginLimit, Sessions
@@ -17,6 +16,8 @@ from tests.web.visitor import Visitor
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    import httpx2
 
     from tests.api.conftest import Server
 
@@ -148,7 +149,7 @@ def test_an_id_that_was_planted_is_not_adopted(server: Server) -> None:
         _, session_id, _ = session_cookie(victim.log_in())
         assert session_id != "planted"
     for cookie in ("planted", "", "x" * 5000, "%00", session_id[:-1], session_id + "x"):
-        answer = httpx2.get(f"{server.url}/versions", headers={"Cookie": f"{name}={cookie}"})
+        answer = server.get("/versions", headers={"Cookie": f"{name}={cookie}"})
         assert "Log out" not in answer.text
 
 
@@ -159,7 +160,7 @@ def test_a_logout_ends_the_session_on_the_server(server: Server) -> None:
         assert "Log out" in visitor.get("/versions").text
         assert visitor.send(visitor.find_form("/logout")).status_code == 303
         assert "Log out" not in visitor.get("/versions").text
-        answer = httpx2.get(f"{server.url}/versions", headers={"Cookie": f"{name}={session_id}"})
+        answer = server.get("/versions", headers={"Cookie": f"{name}={session_id}"})
         assert "Log out" not in answer.text
 
 
@@ -247,7 +248,7 @@ def test_a_strange_form_is_refused_and_counts_for_nothing(body: bytes, content_t
 def test_pages_are_served_under_allowed_names_only(server: Server) -> None:
     for host in ("evil.example", "127.0.0.1.evil.example", ""):
         for path in ("/", "/versions", "/login", "/docs"):
-            assert httpx2.get(f"{server.url}{path}", headers={"Host": host}).status_code == 403, (host, path)
+            assert server.get(path, headers={"Host": host}).status_code == 403, (host, path)
 
 
 def test_without_a_token_the_pages_are_read_only(trained: str, folder: Path) -> None:

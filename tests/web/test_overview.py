@@ -134,7 +134,7 @@ def test_lists_are_filtered_and_paged(two_versions: tuple[str, str], serve: Call
     assert len(read(server, "/versions").css("tbody tr")) == 3
     timing = read(server, "/versions?type=timing")
     assert [node.text() for node in timing.css("tbody th")] == [*reversed(two_versions)]
-    assert len(read(server, "/runs?type=timing&result=rejected").css("tbody tr")) == 1
+    assert len(read(server, "/runs?type=timing&result=not_promoted").css("tbody tr")) == 1
     assert len(read(server, "/runs?result=promoted").css("tbody tr")) == 2
     assert text_of(read(server, "/runs?result=failed"), ".empty") == "No runs match."
     assert read(server, "/versions?page=7").css_first(".empty") is not None
@@ -178,6 +178,7 @@ def forecast_of(server: Server) -> str:
     return text_of(read_overview(server), "section figure .note")
 
 
+@pytest.mark.slow
 def test_looking_at_the_pages_pays_for_nothing(
     trained: str, serve: Callable[..., Server], plugins: Plugins, retrainer: Runner
 ) -> None:

@@ -147,7 +147,7 @@ def test_a_run_id_is_never_a_path(trained: str, folder: Path, name: str) -> None
 def test_the_page_of_a_run_shows_decision_evidence_and_where_the_log_is_not(project: Project, serve: Serve) -> None:
     run = retrain(project, runtime_of(project), "timing", NOW).run
     assert run is not None
-    page = html.unescape(httpx2.get(f"{serve().url}/run/{run.run_id}", verify=NO_TLS).text)
+    page = html.unescape(serve().get(f"/run/{run.run_id}").text)
     assert str(run.promotion_reason) in page
     assert "Probability that it is better" in page
     assert "retrainer train --log-file logs/retrainer.log" in page
@@ -175,7 +175,7 @@ def test_a_running_run_is_followed_to_its_end(
     server = serve(env={**waiting, "WAIT_TO_TRAIN": str(turnstile.path)})
     run_id = server.post("/models/retrain", json={"model_type": "timing"}).json()["run_ids"]["timing"]
     turnstile.await_arrival()
-    page = httpx2.get(f"{server.url}/run/{run_id}", verify=NO_TLS).text
+    page = server.get(f"/run/{run_id}").text
     assert f'data-events="/run/{run_id}/events"' in page
     assert '<noscript><meta http-equiv="refresh"' in page, "without scripts, the page is loaded again"
     events = read_events(server, run_id)
@@ -194,7 +194,7 @@ def test_a_running_run_is_followed_to_its_end(
 def test_events_need_the_login_where_reads_do(trained: str, serve: Serve) -> None:
     server = serve(protect_reads=True, env={"RETRAINER_API_TOKEN": TOKEN})
     run_id = open_project_run(server)
-    answer = httpx2.get(f"{server.url}/run/{run_id}/events", verify=NO_TLS, follow_redirects=False)
+    answer = httpx2.get(f"{server.url}/run/{run_id}/events", timeout=PATIENCE, verify=NO_TLS)
     assert answer.status_code == 401
     assert not answer.content
 
@@ -206,7 +206,7 @@ def open_project_run(server: Server) -> str:
 
 
 def test_events_of_an_unknown_run_are_none(trained: str, serve: Serve) -> None:
-    answer = httpx2.get(f"{serve().url}/run/run_20000101_000000_abcd/events", verify=NO_TLS)
+    answer = httpx2.get(f"{serve().url}/run/run_20000101_000000_abcd/events", timeout=PATIENCE, verify=NO_TLS)
     assert answer.status_code == 404
 
 
@@ -222,8 +222,8 @@ def test_links_of_a_run_and_a_version_name_their_stream_if_there_are_several(
     run = project.registry.list_runs("timing")[0]
     server = serve()
     pages = (f"/run/{run.run_id}", f"/version/{trained}")
-    assert not any("?stream=" in httpx2.get(server.url + page, verify=NO_TLS).text for page in pages)
+    assert not any("?stream=" in server.get(page).text for page in pages)
     project.for_stream("another one").posts.add(regular_posts(3), NOW)
     for page in pages:
-        text = httpx2.get(server.url + page, verify=NO_TLS).text
+        text = server.get(page).text
         assert 'href="/posts?stream=default"' in text

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import html
+import sqlite3
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -39,9 +41,9 @@ def rendered(template: str, **values: Any) -> str:
     return render_page(Page(template, "Title", values), frame).decode()
 
 
-def version_page(project: Project, version: ModelVersion, evaluation_id: str | None = None) -> str:
+def version_page(project: Project, version: ModelVersion) -> str:
     importances = feature_importance(project, runtime_of(project), version)
-    view = gather_version(project, version, importances, evaluation_id)
+    view = gather_version(project, version, importances)
     return html.unescape(rendered("version.html", view=view))
 
 
@@ -70,6 +72,19 @@ def test_a_timing_version_has_charts_of_its_forecasts(project: Project, trained:
     titles = [chart.title for chart in view.evaluation.charts]
     for part in ("actual waits", "Reliability", "PIT", "hour of the week", "silence"):
         assert any(part in title for title in titles), titles
+
+
+def test_the_page_of_a_version_does_without_posts_that_cannot_be_read(
+    project: Project, trained: str, folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with closing(sqlite3.connect(folder / "data" / "retrainer.db")) as database, database:
+        database.execute("UPDATE posts SET created_at = 12345")
+    view = gather_version(project, project.registry.get_version(trained), [])
+    assert view.evaluation is not None
+    titles = [chart.title for chart in view.evaluation.charts]
+    assert titles
+    assert not any("silence" in title for title in titles)
+    assert "cannot read the time" in caplog.text
 
 
 def test_a_content_version_has_its_texts_beside_those_that_came(project: Project) -> None:

@@ -42,13 +42,15 @@ class ABStartOptions(Options):
     share: Annotated[
         float, Field(ge=0, le=100, description="The percentage of subjects that the challenger answers.")
     ] = 0
-    max_posts: Annotated[int, Field(ge=1, le=100_000, description="End undecided after so many live posts.")] = (
+    max_posts: Annotated[int, Field(ge=1, le=100_000, description="End undecided after this many live posts.")] = (
         MAX_POSTS
     )
-    level: Annotated[float, Field(ge=0.0001, le=0.5, description="The probability of a wrong decision.")] = LEVEL
+    level: Annotated[float, Field(ge=0.0001, le=0.5, description="The maximum probability of a wrong decision.")] = (
+        LEVEL
+    )
     max_cost: Annotated[
         float | None,
-        Field(ge=0, le=1e9, description="What the paid forecasts of each side may cost; required if there are any."),
+        Field(ge=0, le=1e9, description="The maximum cost of each side's paid forecasts; required if there are any."),
     ] = None
     reason: Reason = "Started through the API"
 
@@ -129,7 +131,7 @@ def stop_ab_test(state: State, model_type: ModelTypeName, options: Stop, stream:
 def _document(found: ABTestState | None, model_type: ModelTypeName) -> ABTestDocument:
     if found is None:
         hint = f"POST /models/ab-tests/{model_type}/start starts one"
-        raise UnknownName(f"there was no A/B test of {model_type} yet", hint=hint)
+        raise UnknownName(f"there has been no A/B test of {model_type} yet", hint=hint)
     return ABTestDocument.from_state(found)
 
 

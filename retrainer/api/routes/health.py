@@ -31,7 +31,7 @@ router = APIRouter(tags=["operate"], dependencies=[Depends(reject_unknown_parame
 
 @router.get("/health/live", response_model=Health, responses=failures())
 async def live() -> JSONResponse:
-    """Answer if the process is alive, without a query of the database."""
+    """Answer if the process is alive, without querying the database."""
     return JSONResponse({"status": "live"})
 
 
@@ -49,7 +49,7 @@ async def ready(state: State) -> JSONResponse:
 @router.get("/status", responses=failures(404))
 @in_thread("inspect", cached="briefly")
 def status(state: State, stream: ManyStreams = None) -> StatusDocument | StreamsStatusDocument:
-    """Return the state of the project, and what needs attention; of several streams, numbers and the first problems.
+    """Return the state of the project, and what needs attention; with several streams, totals and the first problems.
 
     It may be one second old.
     """
@@ -70,8 +70,8 @@ async def metrics(state: State) -> Response:
     now = datetime.now(UTC)
     compute, keep = partial(state.project_metrics.text, now), partial(state.project_metrics.may_be_kept, now)
     try:
-        of_project = await state.threads.run("look", state.answers.get, "metrics", compute, keep)
+        of_project = await state.threads.run("look", state.responses.get, "metrics", compute, keep)
     except RetrainerError as error:  # then the metrics of the server matter all the more
-        log.warning("Metrics without the database: %s", error)
+        log.warning("The metrics omit what is in the database: %s", error)
         of_project = metrics_without_database()
     return Response(of_project + state.metrics.text(), media_type=CONTENT_TYPE_LATEST)

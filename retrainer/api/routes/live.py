@@ -24,7 +24,7 @@ change = APIRouter(
 @look.get("/{model_type}", responses=failures(404, 409))
 @in_thread("inspect", cached="briefly")
 def live_scores(state: State, model_type: ModelTypeName, stream: OneStream = None) -> LiveDocument:
-    """Return how the production version does on the posts that came since, by the scores recorded so far.
+    """Return how the production version does on live posts, from the scores recorded so far.
 
     Each `train` brings them up to date, and so does a POST.
     """

@@ -54,7 +54,7 @@ At = Annotated[
 Subject = Annotated[
     str | None,
     Query(
-        description="Who asks: while an A/B test runs, the same side of it answers the same subject. By default, "
+        description="The ID of the caller: during an A/B test, the same side always answers the same ID. By default, "
         "production answers.",
     ),
 ]
@@ -88,9 +88,9 @@ async def version(state: State, version_id: VersionId, stream: VersionStream = N
         nonlocal is_complete
         _, found = state.streams.find_version(version_id, stream)
         rows = registry.list_evaluations(found.version_id)
-        evaluations = [(row, state.cache.reliability(found, row)) for row in rows]
+        evaluations = [(row, state.versions.reliability(found, row)) for row in rows]
         entries = registry.version_history(found.version_id)
-        importance = state.cache.importance(found)
+        importance = state.versions.importance(found)
         explanation = registry.get_explanation(found.version_id)
         is_complete = importance is not None and all(reliability is not None for _, reliability in evaluations)
         scored = [(row, reliability or []) for row, reliability in evaluations]
@@ -99,7 +99,7 @@ async def version(state: State, version_id: VersionId, stream: VersionStream = N
 
     key = ("version", version_id, stream)
     keep = lambda: is_complete and state.streams.are_in_database()  # noqa: E731
-    return DocumentResponse(await state.threads.run("inspect", state.answers.get, key, compute, keep))
+    return DocumentResponse(await state.threads.run("inspect", state.responses.get, key, compute, keep))
 
 
 @router.get("/training-history", responses=failures(404))
@@ -109,7 +109,7 @@ def training_history(
     model_type: OptionalModelType = None,
     stream: ManyStreams = None,
     limit: Limit = 10,
-    page: Annotated[int, Query(ge=1, le=1_000_000, description="The page, 1 is the newest.")] = 1,
+    page: Annotated[int, Query(ge=1, le=1_000_000, description="The page; page 1 is the newest.")] = 1,
     status: Annotated[
         Literal["running", "completed", "failed"] | None, Query(description="Only runs with this status.")
     ] = None,
@@ -129,11 +129,7 @@ def training_history(
 
 @router.get("/training-history/{run_id}", responses=failures(404))
 @in_thread("look", cached="without runs")
-def run(
-    state: State,
-    run_id: RunId,
-    stream: RunStream = None,
-) -> RunDocument:
+def run(state: State, run_id: RunId, stream: RunStream = None) -> RunDocument:
     """Return one run."""
     return RunDocument.model_validate(state.streams.find_run(run_id, stream))
 
@@ -155,7 +151,9 @@ async def compare(
         return document_body(ComparisonDocument.from_result(compare_versions(project, state.runtime, a, b, now)))
 
     def answer() -> bytes:
-        return state.answers.get(("compare", a.version_id, b.version_id), compute, lambda: project.posts.are_past(now))
+        return state.responses.get(
+            ("compare", a.version_id, b.version_id), compute, lambda: project.posts.are_past(now)
+        )
 
     return await _forecast(state, request, [a, b], answer)
 
@@ -166,14 +164,14 @@ async def predict_timing(
     request: Request,
     stream: OneStream = None,
     interval: Annotated[
-        float, Query(ge=0.02, le=0.98, description="The probability that the interval holds the next post.")
+        float, Query(ge=0.02, le=0.98, description="The probability that the interval contains the next post.")
     ] = INTERVAL_LEVEL,
     at: At = None,
     until: Annotated[
         str | None,
         Query(
             max_length=100,
-            description=f"Also forecast the posts a day until then: an ISO 8601 time, or a delay such as 36h, 3d or "
+            description=f"Also forecast the posts per day until then: an ISO 8601 time, or a delay such as 36h, 3d or "
             f"1w; {MAX_DAYS} days at most.",
         ),
     ] = None,
@@ -245,7 +243,7 @@ async def _predict(
         if model_type == "content":  # each text is another one
             return compute()
         key = ("timing", project.stream, side, interval, at, until, next_posts, int(now.timestamp()))
-        return state.answers.get(key, compute, lambda: project.posts.are_past(now))
+        return state.responses.get(key, compute, lambda: project.posts.are_past(now))
 
     return await _forecast(state, request, [version] if version else [], answer)
 

@@ -30,7 +30,9 @@ def streams(
     due: Annotated[bool, Query(description="Only models that are due.")] = False,
     held: Annotated[bool, Query(description="Only models whose automatic promotion is on hold.")] = False,
     failed: Annotated[bool, Query(description="Only models whose latest run failed.")] = False,
-    not_live: Annotated[bool, Query(description="Only models that are retrained, but not in production.")] = False,
+    not_live: Annotated[
+        bool, Query(description="Only models that are retrained but have no version in production.")
+    ] = False,
     sort: Annotated[
         SortKey,
         Query(description="The order: the most posts, the newest, the latest failure, or the lowest score first."),

@@ -43,7 +43,8 @@ class RetrainOptions(Options):
     model_type: Annotated[ModelTypeName | None, Field(description="Only this model type. By default, both.")] = None
     auto_promote: Annotated[bool | None, Field(description="Overrides retraining.auto_promote.")] = None
     all_streams: Annotated[
-        bool, Field(description="Retrain all streams; the answer has no run IDs then, and the log is in `logs/runs/`.")
+        bool,
+        Field(description="Retrain all streams; the response then has no run IDs, and the log is in `logs/runs/`."),
     ] = False
     jobs: Annotated[int | None, Field(ge=1, le=256, description="With all_streams: train N at a time.")] = None
     max_cost: Annotated[
@@ -118,7 +119,7 @@ def retrain(state: State, options: Retrain, stream: OneStream = None) -> Started
         return StartedDocument.from_run_ids(dict.fromkeys(MODEL_TYPE_NAMES))
     for name in ("jobs", "max_cost"):
         if getattr(options, name) is not None:
-            raise UsageError(f"{name} is for all streams", hint="Set all_streams, or omit it")
+            raise UsageError(f"{name} applies to all streams only", hint="Set all_streams, or omit it")
     project = state.streams.choose(stream)
     return StartedDocument.from_run_ids(
         state.runs.start(project, options.model_type, auto_promote=options.auto_promote)

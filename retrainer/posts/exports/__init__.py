@@ -96,7 +96,6 @@ def best_fit(exports: Sequence[KnownExport], columns: Iterable[str], records: st
     """Return how much some export requires that records have; 0 if they are no known export.
 
     Args:
-        exports: the exports.
         columns: the columns of the records.
         records: where they are in a document; None if they stand alone.
     """

@@ -29,10 +29,6 @@ _BUFFER_BYTES = 2**17
 _XZ_MEMORY = 2**28  # bytes; `xz -9` needs a quarter of it
 
 
-def _open_gzip(binary: IO[bytes]) -> Any:
-    return gzip.GzipFile(fileobj=binary)
-
-
 def _open_xz(binary: IO[bytes]) -> Any:
     lzma.LZMADecompressor(memlimit=_XZ_MEMORY).decompress(binary.read(2**12), max_length=1)
     binary.seek(0)
@@ -45,7 +41,7 @@ def _open_zstd(binary: IO[bytes]) -> Any:
 
 
 _OPENERS: dict[bytes, Callable[[IO[bytes]], Any]] = {
-    b"\x1f\x8b": _open_gzip,
+    b"\x1f\x8b": lambda binary: gzip.GzipFile(fileobj=binary),
     b"BZh": bz2.BZ2File,
     b"\xfd7zXZ\0": _open_xz,
     b"\x28\xb5\x2f\xfd": _open_zstd,

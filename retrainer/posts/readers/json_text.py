@@ -190,7 +190,7 @@ class JsonText:
         """Read on, at least as much as is in memory; return False at the end."""
         if takes_too_much(self._text, self._file, self._position):
             raise RowTooLargeError
-        self._lines += _count_lines(self._text, 0, self._position)
+        self._lines += _count_lines(self._text, self._position)
         rest = self._text[self._position :]
         pieces = [rest]
         wanted = max(1, len(rest))
@@ -202,9 +202,9 @@ class JsonText:
         return len(pieces) > 1
 
     def _error(self, message: str, position: int) -> PostsError:
-        line = self._lines + _count_lines(self._text, 0, position)
+        line = self._lines + _count_lines(self._text, position)
         return PostsError(f"'{self._file.name}' is not JSON: {message} at line {line}", hint="Fix the file")
 
 
-def _count_lines(text: str, start: int, end: int) -> int:
-    return text.count("\n", start, end) or text.count("\r", start, end)
+def _count_lines(text: str, end: int) -> int:
+    return text.count("\n", 0, end) or text.count("\r", 0, end)

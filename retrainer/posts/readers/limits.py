@@ -65,7 +65,6 @@ class LimitedFile:
         return data
 
     def count_row(self) -> None:
-        """Count a row."""
         self.rows += 1
         if self.rows > self.limits.rows:
             raise self.rows_error()

@@ -9,6 +9,7 @@ import tarfile
 import zipfile
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import IO, TYPE_CHECKING
 
@@ -119,7 +120,7 @@ def _find(path: Path, limits: PostsLimits, exports: Sequence[ExportFormat]) -> I
         archive = stack.enter_context(zipfile.ZipFile(binary))
         infos = {info.filename: info for info in archive.infolist() if info.filename and not info.is_dir()}
         for member in _choose_members(list(infos), exports, name):
-            yield ReadableFile(f"{name}: {member}", True, limits, member, _member_opener(archive, infos[member]), True)
+            yield ReadableFile(f"{name}: {member}", True, limits, member, partial(archive.open, infos[member]), True)
 
 
 def _find_in_tar(
@@ -192,10 +193,6 @@ def _reopener(binary: IO[bytes]) -> Callable[[], IO[bytes]]:
         return file
 
     return reopen
-
-
-def _member_opener(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Callable[[], IO[bytes]]:
-    return lambda: archive.open(info)
 
 
 def _tar_opener(archive: tarfile.TarFile, info: tarfile.TarInfo) -> Callable[[], IO[bytes]]:

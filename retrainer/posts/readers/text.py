@@ -250,7 +250,7 @@ def _guess_encoding(name: str, sample: bytes) -> str:
 
     best = from_bytes(sample, cp_isolation=list(_NOT_LATIN)).best()
     if best is None:
-        raise PostsError(f"cannot find the encoding of '{name}'", hint="Save it as UTF-8, or name it with --encoding")
+        raise PostsError(f"cannot detect the encoding of '{name}'", hint="Save it as UTF-8, or name it with --encoding")
     return best.encoding
 
 

@@ -37,7 +37,6 @@ class BlueskyOptions(BaseModel, extra="forbid", frozen=True, strict=True):
 
 @hookimpl
 def source() -> SourceType:
-    """Describe the source."""
     return SourceType("bluesky", "A Bluesky account", BlueskyOptions)
 
 
@@ -52,7 +51,7 @@ def fetch(config: BlueskyOptions, since: Since, http: HttpClient) -> Iterator[Pa
         answer = http.get(f"{api}/app.bsky.feed.getAuthorFeed", params=params).json()
         feed = answer.get("feed") if isinstance(answer, dict) else None
         if not isinstance(feed, list) or not all(isinstance(item, dict) for item in feed):
-            raise SourceError(f"'{config.url}' did not answer with posts", hint="Check the URL of the source")
+            raise SourceError(f"'{config.url}' did not return a list of posts", hint="Check the URL of the source")
         times = [_time(item) for item in feed]
         return Listing(feed, times, answer.get("cursor"), {"did": did}, EXPORT, newest_first=True)
 

@@ -43,7 +43,6 @@ class FeedOptions(BaseModel, extra="forbid", frozen=True, strict=True):
 
 @hookimpl
 def source() -> SourceType:
-    """Describe the source."""
     return SourceType("feed", "A feed: RSS, Atom or JSON Feed", FeedOptions)
 
 
@@ -73,7 +72,7 @@ def fetch(config: FeedOptions, since: Since, http: HttpClient) -> Iterator[Page]
 
 def _parse_xml(response: Response) -> tuple[list[dict[str, object]], str | None]:
     if not is_feed(response.content[:HEAD_BYTES]):
-        raise SourceError(f"{response.host} did not answer with a feed", hint="Check the URL of the source")
+        raise SourceError(f"{response.host} did not return a feed", hint="Check the URL of the source")
     return parse_feed_page(response.content)
 
 
@@ -81,7 +80,7 @@ def _parse_json(response: Response) -> tuple[list[dict[str, object]], str | None
     document = response.json()
     items = document.get("items")
     if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
-        raise SourceError(f"{response.host} did not answer with a feed", hint="Check the URL of the source")
+        raise SourceError(f"{response.host} did not return a feed", hint="Check the URL of the source")
     return items, document.get("next_url")
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -17,9 +16,10 @@ from retrainer.posts.sources.hookspecs import Since
 from retrainer.posts.sources.http import HttpClient
 from retrainer.posts.sources.manager import load_source
 from retrainer.posts.sources.state import Progress, read_progress, write_progress
+from retrainer.posts.validation import number
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from sqlalchemy.orm import Session
@@ -69,7 +69,7 @@ class FetchResult:
         parts = [f"{self.added} added", f"{self.updated} updated", f"{self.unchanged + self.repeated} unchanged"]
         others = {"left out": self.excluded, "clashing": self.clashing, "rejected": self.rejected}
         parts += [f"{count} {name}" for name, count in others.items() if count]
-        end = "; failed" if self.problem else "" if self.complete else "; more to come, the next fetch goes on"
+        end = "; failed" if self.problem else "" if self.complete else "; more to come, the next fetch continues"
         return f"{self.source}: {', '.join(parts)}{end}"
 
     def plus(self, page: ImportResult) -> FetchResult:
@@ -114,8 +114,6 @@ def fetch_sources(
     sources: Mapping[str, SourceSettings],
     *,
     full: bool = False,
-    clock: Callable[[], datetime] = lambda: datetime.now(UTC),
-    sleep: Callable[[float], None] = time.sleep,
 ) -> list[FetchResult]:
     """Fetch from each source; one that fails keeps what was stored before, and does not keep others from it.
 
@@ -125,38 +123,22 @@ def fetch_sources(
         folder: the project folder.
         sources: their settings, by name.
         full: whether to read everything again.
-        clock: returns the time (UTC): a post of a later time is rejected, and a fetch may take minutes.
-        sleep: waits before another attempt.
 
     Raises:
         PostsError: the posts are in a foreign table.
     """
     store.require_writable()
-    return [
-        _Fetch(store, database, folder, name, settings, clock, sleep).run(full=full)
-        for name, settings in sources.items()
-    ]
+    return [_Fetch(store, database, folder, name, settings).run(full=full) for name, settings in sources.items()]
 
 
 class _Fetch:
     """The fetch of one source."""
 
-    def __init__(
-        self,
-        store: PostStore,
-        database: Database,
-        folder: Path,
-        name: str,
-        settings: SourceSettings,
-        clock: Callable[[], datetime],
-        sleep: Callable[[float], None],
-    ) -> None:
+    def __init__(self, store: PostStore, database: Database, folder: Path, name: str, settings: SourceSettings) -> None:
         self._store = store
         self._database = database
         self._folder = folder
         self._settings = settings
-        self._clock = clock
-        self._sleep = sleep
         self._result = FetchResult(name, settings.stream)
 
     def run(self, *, full: bool) -> FetchResult:
@@ -180,7 +162,7 @@ class _Fetch:
         since = Since(
             state={} if full else progress.state,
             edits=timedelta(days=settings.edits_days),
-            now=self._clock(),
+            now=datetime.now(UTC),
             timeout=timedelta(seconds=settings.timeout_seconds),
             folder=self._folder,
         )
@@ -189,7 +171,6 @@ class _Fetch:
                 timeout_seconds=settings.timeout_seconds,
                 max_megabytes=settings.max_megabytes,
                 max_minutes=settings.max_minutes,
-                sleep=self._sleep,
             ) as http,
             closing(source.fetch(since, http)) as pages,
         ):
@@ -205,7 +186,7 @@ class _Fetch:
         """Store the posts of a page and its state in one transaction."""
         settings = self._settings
         progress = Progress(page.state, before + 1)
-        now = self._clock()
+        now = datetime.now(UTC)  # of each page, since a fetch may take minutes, and later posts are rejected
 
         def write_state(session: Session) -> None:
             write_progress(session, source, settings.stream, progress, before, now)
@@ -233,7 +214,7 @@ class _Fetch:
     def _warn_of_rejected(self, stored: ImportResult) -> None:
         if stored.rejected:
             reason = next(row.reason for file in stored.files for row in file.rejected)
-            log.warning("'%s': rejected %d posts: %s", self._result.source, stored.rejected, reason)
+            log.warning("'%s': rejected %s: %s", self._result.source, number(stored.rejected, "post"), reason)
 
     def _export(self, export: ExportFormat | str | None) -> KnownExport | None:
         """Return the format of the records, as one that they need not be recognised by."""

@@ -43,7 +43,7 @@ _HINTS = {
     401: "Check its token",
     403: "It may need a token",
     404: "Check its URL and account",
-    410: "It is gone for good: remove the source",
+    410: "It no longer exists: remove the source",
 }
 
 
@@ -105,7 +105,7 @@ class Response:
         except (httpx2.InvalidURL, ValueError):
             raise SourceError(f"the link of {url.host} to its next page is not a URL") from None
         if not _same_site(url, target) or target.scheme not in {"http", "https"}:
-            raise SourceError(f"{url.host} links to a next page of another server, which is not followed")
+            raise SourceError(f"{url.host} links to a next page on another server, which is not followed")
         return str(target)
 
     def json(self) -> Any:
@@ -117,7 +117,7 @@ class Response:
         try:
             return json.loads(self.content)
         except (ValueError, RecursionError):
-            raise SourceError(f"{self.host} did not answer with JSON", hint="Check its URL") from None
+            raise SourceError(f"{self.host} did not return JSON", hint="Check its URL") from None
 
 
 class HttpClient:
@@ -250,15 +250,17 @@ class HttpClient:
         if status in _TEMPORARY:
             wait = _requested_wait(response.headers, datetime.now(UTC))
             again = f" and asks to wait {wait:.0f} s" if wait else ""
-            raise _TemporaryFailure(f"{host} answered HTTP {status}{again}", wait=wait)
+            raise _TemporaryFailure(f"{host} returned HTTP {status}{again}", wait=wait)
         if not response.is_success:
-            raise SourceError(f"{host} answered HTTP {status}", hint=_HINTS.get(status, "Check its settings"))
+            raise SourceError(f"{host} returned HTTP {status}", hint=_HINTS.get(status, "Check its settings"))
 
     def _read(self, host: str, response: httpx2.Response) -> bytes:
         """Return the decompressed body, which is never larger than the limit, however well it was compressed."""
         encoding = response.headers.get("content-encoding", "").strip().lower()
         if encoding not in _ENCODINGS:
-            raise SourceError(f"{host} answered in the encoding '{encoding}'", hint="gzip was asked for")
+            raise SourceError(
+                f"{host} used the unsupported encoding '{encoding}'", hint="Let the server send gzip, or no encoding"
+            )
         decompressor = zlib.decompressobj(wbits=zlib.MAX_WBITS | 32)  # gzip or zlib, by its header
         is_compressed = encoding not in {"", "identity"}
         content = bytearray()
@@ -270,7 +272,7 @@ class HttpClient:
             content += part
             if len(content) > self._max_bytes:
                 limit = f"{self._max_bytes / MEGABYTE:g} MB (max_megabytes)"
-                raise SourceError(f"{host} answered with more than {limit}", hint="Check its URL, or raise the limit")
+                raise SourceError(f"{host} returned more than {limit}", hint="Check its URL, or raise the limit")
         if is_compressed and content and not decompressor.eof:
             raise _TemporaryFailure(f"the connection to {host} ended in the middle of an answer")
         return bytes(content)

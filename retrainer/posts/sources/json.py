@@ -52,7 +52,7 @@ class JsonOptions(BaseModel, extra="forbid", frozen=True, strict=True):
         if (self.url is None) == (self.url_variable is None):
             raise ValueError("must have either url or url_variable")
         if "created_at" not in self.columns:
-            raise ValueError("columns must have created_at")
+            raise ValueError("columns must include created_at")
         if self.cursor_param is not None and self.next is None:
             raise ValueError("cursor_param needs next")
         return self
@@ -60,7 +60,6 @@ class JsonOptions(BaseModel, extra="forbid", frozen=True, strict=True):
 
 @hookimpl
 def source() -> SourceType:
-    """Describe the source."""
     return SourceType("json", "An HTTP endpoint that returns JSON", JsonOptions)
 
 
@@ -87,8 +86,10 @@ def fetch(config: JsonOptions, since: Since, http: HttpClient) -> Iterator[Page]
         document = response.json()
         records = find_value(document, config.records)
         if not isinstance(records, list) or not all(isinstance(record, dict) for record in records):
-            where = f"at '{config.records}'" if config.records else "as an array"
-            raise SourceError(f"the endpoint did not answer with posts {where}", hint="Check `records` of the source")
+            where = f"at '{config.records}'" if config.records else "at the top level"
+            raise SourceError(
+                f"the endpoint did not return a list of posts {where}", hint="Check `records` of the source"
+            )
         following = find_value(document, config.next) if config.next is not None else response.linked_next
         next_cursor = str(following) if records and isinstance(following, str | int) and following else None
         if next_cursor is not None and config.cursor_param is None:

@@ -146,7 +146,7 @@ def _check_page(page: object, problem: str) -> None:
     """
     hint = "This is a bug in its plugin"
     if not isinstance(page, Page):
-        raise SourceError(f"{problem}: fetch yielded a value that is no Page", hint=hint)
+        raise SourceError(f"{problem}: fetch yielded a value that is not a Page", hint=hint)
     try:
         json.dumps(page.state)
     except (TypeError, ValueError):

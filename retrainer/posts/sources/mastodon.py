@@ -38,7 +38,6 @@ class MastodonOptions(BaseModel, extra="forbid", frozen=True, strict=True):
 
 @hookimpl
 def source() -> SourceType:
-    """Describe the source."""
     return SourceType("mastodon", "An account on a server with the API of Mastodon", MastodonOptions)
 
 
@@ -55,7 +54,7 @@ def fetch(config: MastodonOptions, since: Since, http: HttpClient) -> Iterator[P
         if not isinstance(statuses, list) or not all(
             isinstance(status, dict) and "id" in status for status in statuses
         ):
-            raise SourceError(f"'{config.url}' did not answer with posts", hint="Check the URL of the source")
+            raise SourceError(f"'{config.url}' did not return a list of posts", hint="Check the URL of the source")
         next_cursor = str(statuses[-1]["id"]) if statuses else None
         return Listing(
             statuses,

@@ -67,7 +67,9 @@ def _read(connection: sa.Connection, config: SqlOptions, since: Since) -> Iterat
             if is_incremental:
                 cursors.read([row[config.cursor] for row in rows], config.cursor)
                 state = {"since": _plain(cursors.complete if following else cursors.last)}
-            yield Page([{name: _readable(value) for name, value in row.items()} for row in rows], state, export)
+            # The import of posts reads no UUID.
+            records = [{k: str(v) if isinstance(v, UUID) else v for k, v in row.items()} for row in rows]
+            yield Page(records, state, export)
             rows = following
 
 
@@ -115,11 +117,6 @@ def _require_column(name: str, names: list[str], key: str) -> None:
     if name not in names:
         hint = did_you_mean(name, names) or f"It returns: {', '.join(names)}"
         raise ConfigError(f"{key}: the query returns no column '{name}'", hint=hint)
-
-
-def _readable(value: Any) -> Any:
-    """Return a value as the import of posts reads it."""
-    return str(value) if isinstance(value, UUID) else value
 
 
 def _plain(value: Any) -> str | int | float:

@@ -45,7 +45,6 @@ class SqlOptions(BaseModel, extra="forbid", frozen=True, strict=True):
 
 @hookimpl
 def source() -> SourceType:
-    """Describe the source."""
     return SourceType("sql", "An SQL query", SqlOptions)
 
 

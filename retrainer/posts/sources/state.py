@@ -38,7 +38,6 @@ def write_progress(
 
     Args:
         before: the number of pages before it.
-        now: the time.
 
     Raises:
         RunInProgress: another fetch has stored a page meanwhile.

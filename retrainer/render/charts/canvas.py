@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from retrainer.escapes import visible
+from retrainer.escapes import shorten, visible
 from retrainer.render.charts import style
 
 if TYPE_CHECKING:
@@ -182,19 +182,11 @@ class Canvas:
         )
 
 
-def shorten(text: str, length: int) -> str:
-    """Return a text of at most so many characters; the end of a longer one is left out."""
-    return text if len(text) <= length else text[: length - 1] + "…"
-
-
 def _legend_columns(labels: Sequence[str]) -> int:
     """Return how many entries fit on a row."""
     for columns in range(len(labels), 1, -1):
-        widths = [max(map(_entry_width, labels[column::columns])) for column in range(columns)]
+        longest = [max(map(len, labels[column::columns])) for column in range(columns)]
+        widths = [min(length, _MAX_LEGEND_LABEL) * _CHARACTER + _LEGEND_HANDLE for length in longest]
         if sum(widths) <= style.WIDTH - _LEFT:
             return columns
     return 1
-
-
-def _entry_width(label: str) -> float:
-    return min(len(label), _MAX_LEGEND_LABEL) * _CHARACTER + _LEGEND_HANDLE

@@ -12,10 +12,10 @@ import matplotlib as mpl
 from matplotlib.figure import Figure
 
 from retrainer.errors import RetrainerError
-from retrainer.escapes import visible
+from retrainer.escapes import shorten, visible
 from retrainer.files import write_output
 from retrainer.render.charts import style, svg
-from retrainer.render.charts.canvas import Canvas, shorten
+from retrainer.render.charts.canvas import Canvas
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -21,13 +21,12 @@ if TYPE_CHECKING:
 _MAX_GROUPS, _MIN_IN_GROUP = 8, 10
 
 
-def by_hour_of_week(times: NDArray[np.datetime64], errors: Floats, unit: str = "hours") -> Chart | None:
+def by_hour_of_week(times: NDArray[np.datetime64], errors: Floats) -> Chart | None:
     """Return the mean error by hour of the week as a heat map; None without forecasts.
 
     Args:
         times: (n,) datetime64, UTC: when each forecast was made.
-        errors: (n,) non-negative.
-        unit: of the errors.
+        errors: (n,) non-negative, in hours.
     """
     if not len(times):
         return None
@@ -36,34 +35,31 @@ def by_hour_of_week(times: NDArray[np.datetime64], errors: Floats, unit: str = "
     means = np.bincount(cells.of_time, errors, minlength=cells.count) / np.where(counts, counts, np.nan)
     rows = [(cells.name(cell), f"{means[cell]:.2f}", str(counts[cell])) for cell in np.flatnonzero(counts).tolist()]
     texts = [
-        f"{cells.name(cell)}: " + (f"{means[cell]:.2f} {unit}, {count} forecasts" if count else "no forecasts")
+        f"{cells.name(cell)}: " + (f"{means[cell]:.2f} hours, {count} forecasts" if count else "no forecasts")
         for cell, count in enumerate(counts)
     ]
 
     def draw(canvas: Canvas) -> None:
-        week.draw_heat(canvas, means, f"mean error ({unit})", texts, lambda value: f"{value:.3g}")
+        week.draw_heat(canvas, means, "mean error (hours)", texts, lambda value: f"{value:.3g}")
 
     worst = int(np.nanargmax(means))
     return Chart(
         "Error by hour of the week",
-        f"The mean error is largest on {cells.name(worst)} UTC: {means[worst]:.2f} {unit}; overall it is "
-        f"{errors.mean():.2f} {unit}. Empty cells have no forecasts.",
-        Table(("When (UTC)", f"Mean error ({unit})", "Forecasts"), rows, right=(f"Mean error ({unit})", "Forecasts")),
+        f"The mean error is largest on {cells.name(worst)} UTC: {means[worst]:.2f} hours; overall it is "
+        f"{errors.mean():.2f} hours. Empty cells have no forecasts.",
+        Table(("When (UTC)", "Mean error (hours)", "Forecasts"), rows, right=("Mean error (hours)", "Forecasts")),
         draw,
         height=week.HEIGHT,
     )
 
 
-def by_silence(
-    silence_hours: Floats, errors: Floats, naive_errors: Floats | None = None, unit: str = "hours"
-) -> Chart | None:
+def by_silence(silence_hours: Floats, errors: Floats, naive_errors: Floats | None = None) -> Chart | None:
     """Return the mean error by the silence before the forecast, with 95% intervals; None without enough forecasts.
 
     Args:
         silence_hours: (n,) the time since the post before the last known one or, if later, since the last known one.
-        errors: (n,) non-negative.
+        errors: (n,) non-negative, in hours.
         naive_errors: (n,) of the naive forecasts.
-        unit: of the errors.
     """
     groups = _groups(silence_hours)
     if not groups:
@@ -98,20 +94,20 @@ def by_silence(
         axes.set_xlim(-0.6, len(groups) - 0.4)
         axes.margins(y=0.08)
         axes.set_ylim(0, None)
-        axes.set_ylabel(f"mean error ({unit})")
+        axes.set_ylabel("mean error (hours)")
         axes.set_xlabel("silence before the forecast")
         if len(sides) > 1:
             canvas.legend(axes)
         canvas.hover_columns(axes, np.arange(len(groups)), [_text(row, headers) for row in rows])
 
-    headers = ("Silence", "Forecasts", *(f"{name.capitalize()} ({unit})" for name, *_ in sides))
+    headers = ("Silence", "Forecasts", *(f"{name.capitalize()} (hours)" for name, *_ in sides))
     rows = [
         (name, f"{len(groups[index]):,}", *(f"{side[index]:.2f}" for side in means)) for index, name in enumerate(names)
     ]
     worst = int(np.argmax(means[0]))
     return Chart(
         "Error by silence before the forecast",
-        f"The mean error is largest after {names[worst]}: {means[0][worst]:.2f} {unit}.",
+        f"The mean error is largest after {names[worst]}: {means[0][worst]:.2f} hours.",
         Table(headers, rows, right=headers[1:]),
         draw,
     )

@@ -42,7 +42,7 @@ def next_post(forecast: NextPost) -> Chart | None:
     median = forecast.median_hours or 0.0
     level = f"{100 * (forecast.interval_level or 0.0):.4g}%"
     starts = [at + timedelta(hours=float(edge)) for edge in edges]
-    unit = _bin_name(size)
+    unit = "hour" if size == 1 else format_hours(size).removeprefix("1 ")
 
     def draw(canvas: Canvas) -> None:
         axes = canvas.axes([f"chance per {unit}", f"{level} interval", "median"])
@@ -104,10 +104,6 @@ def _both(at: datetime, *hours: float) -> NDArray[np.datetime64]:
     return naive_utc([at + timedelta(hours=one) for one in hours])
 
 
-def _bin_name(hours: float) -> str:
-    return format_hours(hours).removeprefix("1 ") if hours != 1 else "hour"
-
-
 def _format(time: datetime) -> str:
     return f"{time.astimezone(UTC):%Y-%m-%d %H:%M}"
 
@@ -116,7 +112,6 @@ def beside_posts(
     origins: NDArray[np.datetime64],
     forecasts: TimingForecasts,
     wait_hours: NDArray[np.float64],
-    level: float = INTERVAL_LEVEL,
 ) -> Chart | None:
     """Return a sample of the forecasts with their intervals, and the actual waits; None without forecasts.
 
@@ -124,18 +119,17 @@ def beside_posts(
         origins: (n,) datetime64, UTC: when each forecast was made.
         forecasts: n.
         wait_hours: (n,) the actual waits.
-        level: of the intervals.
     """
     if not len(forecasts):
         return None
     rows = evenly_spaced(len(forecasts), _SAMPLE)
-    low, high = (side[rows] for side in forecasts.interval(level))
+    low, high = (side[rows] for side in forecasts.interval())
     point, wait = forecasts.point[rows], wait_hours[rows]
     covered = (low <= wait) & (wait <= high)
     is_long = origins[rows[-1]] - origins[rows[0]] > np.timedelta64(300, "D")
     shown = slice(0, 10) if is_long else slice(5, 16)  # the date, or the time without the year
     names = [str(origin)[shown].replace("T", " ") for origin in origins[rows].astype("datetime64[m]")]
-    percent = f"{100 * level:.4g}%"
+    percent = f"{INTERVAL_LEVEL:.0%}"
 
     def draw(canvas: Canvas) -> None:
         axes = canvas.axes([f"{percent} interval", "forecast", "actual wait", "actual wait, outside"], left=100)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -170,7 +171,7 @@ def evidence(report: LiveReport) -> Chart | None:
         axes.minorticks_off()
         lowest, highest = axes.get_ylim()
         axes.set_ylim(lowest, max(highest, 2 * ROLLBACK_THRESHOLD))
-        for threshold, what in ((VERDICT_THRESHOLD, "certain"), (ROLLBACK_THRESHOLD, "rollback")):
+        for threshold, what in ((VERDICT_THRESHOLD, "significant"), (ROLLBACK_THRESHOLD, "rollback")):
             axes.axhline(threshold, color=style.TEXT.light, linewidth=1, linestyle=(0, (1, 2)))
             axes.annotate(
                 f"{what} at {threshold:.0f}",
@@ -246,4 +247,9 @@ def _list_evidence(week: LiveWeek) -> str:
 
 
 def _e_value(value: float | None) -> str:
-    return "-" if value is None else f"{value:,.3g}" if value < 1e6 else "over 1,000,000"  # noqa: PLR2004
+    if value is None:
+        return "-"
+    if value >= _SHOWN_E[1]:
+        return f"over {_SHOWN_E[1]:,.0f}"
+    # Not rounded up to a threshold that it has not reached.
+    return f"{math.floor(value):,}" if value >= VERDICT_THRESHOLD else f"{math.floor(100 * value) / 100:g}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -48,9 +48,9 @@ class _Kind(NamedTuple):
     is_filled: bool
 
 
-_KINDS: dict[Literal["promoted", "rejected"], _Kind] = {
-    "promoted": _Kind("promoted version", style.VERSION, is_filled=True),
-    "rejected": _Kind("rejected version", style.OTHER, is_filled=False),
+_KINDS = {  # by whether the version was promoted
+    True: _Kind("promoted version", style.VERSION, is_filled=True),
+    False: _Kind("version not promoted", style.OTHER, is_filled=False),
 }
 _PRODUCTION, _NAIVE, _ROLLBACK, _FAILED = "production, same posts", "naive, same posts", "rollback", "failed run"
 
@@ -78,8 +78,8 @@ def history(
     naive_scores = naive or {}
 
     def draw(canvas: Canvas) -> None:
-        shown = {"promoted" if run.promoted_to_production else "rejected" for run in scored}
-        labels = [kind.label for name, kind in _KINDS.items() if name in shown]
+        shown = {run.promoted_to_production for run in scored}
+        labels = [kind.label for promoted, kind in _KINDS.items() if promoted in shown]
         labels += [_PRODUCTION] * any(run.production_score is not None for run in scored)
         labels += [_NAIVE] * any(run.run_id in naive_scores for run in scored)
         labels += [_ROLLBACK] * bool(rollbacks) + ["promotion by hand"] * bool(by_hand) + [_FAILED] * bool(failed)
@@ -130,7 +130,7 @@ def history(
                     _number(run.test_overall_score),
                     _number(run.production_score),
                     _number(naive_scores.get(run.run_id)),
-                    "promoted" if run.promoted_to_production else "rejected",
+                    "promoted" if run.promoted_to_production else "not promoted",
                 )
                 for run in reversed(scored)
             ],
@@ -212,8 +212,8 @@ def _draw_runs(axes: Axes, runs: Sequence[TrainingRun], naive: Mapping[str, floa
                 markeredgewidth=2.5 if marker == "_" else 0,
                 label=label,
             )
-    for name, kind in _KINDS.items():
-        is_of = [("promoted" if run.promoted_to_production else "rejected") == name for run in runs]
+    for promoted, kind in _KINDS.items():
+        is_of = [run.promoted_to_production == promoted for run in runs]
         if any(is_of):
             shade = kind.line.colour.light
             axes.plot(
@@ -234,7 +234,7 @@ def _time(run: TrainingRun) -> datetime:
 
 
 def _describe(run: TrainingRun) -> str:
-    outcome = "promoted" if run.promoted_to_production else "rejected"
+    outcome = "promoted" if run.promoted_to_production else "not promoted"
     against = "" if run.production_score is None else f", production {run.production_score:.4f}"
     return f"{_time(run):%Y-%m-%d}, {run.model_version_id}: {_number(run.test_overall_score)}{against}, {outcome}"
 

@@ -48,7 +48,6 @@ class Cells:
 
     @property
     def count(self) -> int:
-        """The number of cells."""
         return 7 * self.parts
 
     def name(self, cell: int) -> str:

@@ -22,7 +22,7 @@ class ErrorReductionDocument(Document):
     estimate: float | None = Field(examples=[0.1], description="Null without posts.")
 
 
-class CostsDocument(Document):
+class ABTestCostsDocument(Document):
     """What the paid forecasts of a test have cost, in US dollars."""
 
     production: float = Field(examples=[0.0])
@@ -42,12 +42,12 @@ class ABTestDocument(Document):
     actor: str = Field(examples=["ada@server"])
     share: float = Field(examples=[20.0], description="The percentage of subjects that the challenger answers.")
     max_posts: int = Field(examples=[2000], description="After how many live posts the test ends undecided.")
-    level: float = Field(examples=[0.05], description="The probability of a wrong decision.")
+    level: float = Field(examples=[0.05], description="The maximum probability of a wrong decision.")
     max_cost: float | None = Field(
-        examples=[None], description="What the paid forecasts of each side may cost, in US dollars."
+        examples=[None], description="The maximum cost of each side's paid forecasts, in US dollars."
     )
-    cost_usd: CostsDocument | None = Field(description="Null if no side is paid.")
-    num_posts: int = Field(examples=[212], description="The live posts that both sides were scored on.")
+    cost_usd: ABTestCostsDocument | None = Field(description="Null if no side is paid.")
+    num_posts: int = Field(examples=[212], description="The number of live posts on which both sides were scored.")
     score: float | None = Field(examples=[0.6312], description="The overall score of production on them.")
     challenger_score: float | None = Field(examples=[0.6721])
     interval: ErrorReductionDocument

@@ -33,7 +33,7 @@ class MetricsDocument(Document):
     __pydantic_extra__: dict[str, float]
 
     overall_score: float = Field(examples=[0.7123])
-    num_predictions: int | Absent = Field(None, examples=[20], description="How many forecasts were scored.")
+    num_predictions: int | Absent = Field(None, examples=[20], description="The number of forecasts that were scored.")
     mae_hours: float | Absent = Field(None, examples=[8.45])
     rmse_hours: float | Absent = Field(None, examples=[12.6])
     median_error_hours: float | Absent = None
@@ -53,7 +53,7 @@ class WindowDocument(Document):
 
     start: Timestamp = Field(examples=["2025-08-14T09:31:12Z"], description="The first post that could be forecast.")
     end: Timestamp = Field(examples=["2025-11-06T11:12:00Z"], description="The last one.")
-    posts: int = Field(examples=[75], description="How many posts the window holds.")
+    posts: int = Field(examples=[75], description="The number of posts in the window.")
     origin: Literal["post", "clock"] = Field(
         description="Whether forecasts are made right after each post, or at evenly spaced times."
     )
@@ -72,7 +72,7 @@ class ReliabilityDocument(Document):
 
     what: str = Field(examples=["post within 6 h"])
     stated: float = Field(examples=[0.62], description="The probability, or the mean of those stated.")
-    observed: float = Field(examples=[0.58], description="The share for which it came true.")
+    observed: float = Field(examples=[0.58], description="The share of forecasts for which it came true.")
     num_predictions: int = Field(examples=[20])
 
 

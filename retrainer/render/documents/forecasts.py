@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class IntervalDocument(Document):
-    """The interval that holds the next post with the probability `level`, in hours from `at`."""
+    """The interval that contains the next post with the probability `level`, in hours from `at`."""
 
     level: float = Field(examples=[0.8])
     hours: Bounds = Field(examples=[[0.4, 11.6]])
@@ -78,10 +78,11 @@ class _NextPostDocument(Document):
     version_id: VersionId
     made_at: Timestamp = Field(examples=["2025-11-06T12:10:00Z"])
     at: Timestamp = Field(
-        examples=["2025-11-06T12:10:00Z"], description="The moment asked about. The forecast knows the posts up to it."
+        examples=["2025-11-06T12:10:00Z"],
+        description="The time as of which the forecast is made; it knows the posts up to then.",
     )
     origin_at: Timestamp = Field(
-        examples=["2025-11-06T11:12:00Z"], description="The last post up to `at`, on which the forecast stands."
+        examples=["2025-11-06T11:12:00Z"], description="The last post up to `at`, the newest that the forecast knows."
     )
     last_post_at: Timestamp = Field(
         examples=["2025-11-06T11:12:00Z"], description="The last post when the forecast was made."
@@ -100,7 +101,8 @@ class WaitDocument(Document):
     """The distribution of the wait for the next post, in hours from `at`."""
 
     at: Timestamp = Field(
-        examples=["2025-11-06T12:10:00Z"], description="The moment asked about. The forecast knows the posts up to it."
+        examples=["2025-11-06T12:10:00Z"],
+        description="The time as of which the forecast is made; it knows the posts up to then.",
     )
     next_post_at: Timestamp = Field(examples=["2025-11-06T14:40:00Z"])
     point_hours: float = Field(
@@ -116,7 +118,7 @@ class NextTimingDocument(WaitDocument, _NextPostDocument):
 
     model_type: Literal["timing"]
     as_of_last_post: WaitDocument | None = Field(
-        description="The forecast right after the last post, if the posts are stale and no moment was asked about."
+        description="The forecast right after the last post, if the posts are stale and the request had no `at`."
     )
     simulation: SimulationDocument | None = Field(description="Null without `until` and `next`.")
 

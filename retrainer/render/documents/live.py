@@ -90,19 +90,11 @@ class LiveWeekDocument(Document):
             name: LiveFiguresDocument.from_score(getattr(week, name))
             for name in ("live", "naive", *get_args(Against)[1:])
         }
-        return cls.model_validate(
-            {
-                "start": week.start,
-                "num_posts": week.live.num_posts,
-                "skill": week.skill,
-                "error_smaller_by": week.so_far,
-                **sides,
-            }
-        )
+        return cls.build(week, num_posts=week.live.num_posts, error_smaller_by=week.so_far, **sides)
 
 
 class CalibrationDocument(Document):
-    """Whether posts come where the forecast distributions say."""
+    """Whether the waits match the forecast distributions."""
 
     num_posts: int = Field(examples=[412])
     fifths: list[float] = Field(
@@ -134,7 +126,7 @@ class DriftDocument(Document):
     """How the stream has changed since the posts that the live fit was trained on."""
 
     kind: str = Field(examples=["rate"], description="rate, gaps, hours (of the week), length or no_text.")
-    alarm: bool = Field(examples=[True], description="Whether it has changed so that it matters.")
+    alarm: bool = Field(examples=[True], description="Whether the change is large enough to matter.")
     since: date | None = Field(examples=["2025-12-01"], description="The day of the alarm, UTC.")
     before: float | None = Field(examples=[3.1])
     latest: float | None = Field(examples=[7.1])
@@ -193,7 +185,7 @@ class LiveModelDocument(Document):
 
 
 class LiveDocument(LiveModelDocument):
-    """How a production version does on the posts that came since: all there is to know."""
+    """How a production version does on live posts, in full."""
 
     at: Timestamp
     algorithm: str = Field(examples=["prophet"])

@@ -51,7 +51,7 @@ class RunDocument(Document):
 class ListedRunDocument(RunDocument):
     """One training run, with the live scores of its version."""
 
-    live_score: float | None = Field(None, examples=[0.6981], description="Score on the posts since it went live.")
+    live_score: float | None = Field(None, examples=[0.6981], description="Score on live posts.")
     num_live_posts: int | None = Field(None, examples=[412])
 
     @classmethod
@@ -74,8 +74,8 @@ class HistoryDocument(Document):
     """Training runs, newest first, and the latest changes of production."""
 
     training_runs: list[ListedRunDocument]
-    count: int = Field(examples=[1], description="How many runs this page lists.")
-    total: int = Field(examples=[37], description="How many runs match the filters.")
+    count: int = Field(examples=[1], description="The number of runs on this page.")
+    total: int = Field(examples=[37], description="The number of runs that match the filters.")
     changes: list[DecisionDocument] = Field(
         description="The latest promotions and rollbacks of the model type, at most `limit`, newest first. They are"
         " the same on every page, whatever `status` and `promoted` select: those filter runs, and a rollback belongs"
@@ -244,26 +244,15 @@ class FleetDocument(Document):
 
     @classmethod
     def from_result(cls, result: "FleetResult") -> Self:
-        runs = [FleetRunDocument.build(outcome, outcome=outcome.kind) for outcome in result.outcomes]
-        errors = [
-            RunErrorDocument(
-                stream=outcome.stream,
-                model_type=outcome.model_type,
-                code=outcome.error.code,
-                message=outcome.error.message,
-                hint=outcome.error.hint,
-            )
-            for outcome in result.outcomes
-            if outcome.error is not None
-        ]
-        return cls(
-            training_runs=runs,
-            count=len(runs),
-            errors=errors,
+        return cls.build(
+            result,
+            training_runs=[FleetRunDocument.build(outcome, outcome=outcome.kind) for outcome in result.outcomes],
+            count=len(result.outcomes),
+            errors=[
+                RunErrorDocument.build(outcome.error, stream=outcome.stream, model_type=outcome.model_type)
+                for outcome in result.failures
+            ],
             outcomes={kind: result.counts[kind] for kind in get_args(FleetOutcome)},
-            not_started=[ModelKeyDocument.model_validate(unit) for unit in result.not_started],
-            stale_streams=result.stale_streams,
-            not_due=result.not_due,
             ended_tests=[
                 EndedTestDocument.build(
                     entry,
@@ -274,9 +263,6 @@ class FleetDocument(Document):
                 for entry in result.ended_tests
             ],
             reviews=[ReviewDocument.from_review(review) for review in result.reviews],
-            stopped=result.stopped,
-            seconds=result.seconds,
-            cost_usd=result.cost_usd,
         )
 
 

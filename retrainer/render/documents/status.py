@@ -36,7 +36,7 @@ class ProblemDocument(Document):
 
 
 class HoldDocument(Document):
-    """A stop of automatic promotion."""
+    """A hold on automatic promotion."""
 
     since: Timestamp
     actor: str = Field(examples=["ada@server"])
@@ -87,7 +87,7 @@ class PostsStatusDocument(Document):
     newest_at: Timestamp | None
     silence_hours: float | None = Field(examples=[5.2], description="The hours since the newest post.")
     usual_gap_hours: float | None = Field(
-        examples=[61.5], description="The longest usual gap between posts: 99.9% of the gaps are at most as long."
+        examples=[61.5], description="The longest usual gap between posts: 99.9% of the gaps are at most that long."
     )
     stale: bool | None = Field(
         examples=[False], description="Whether the newest post is older than the longest usual gap; null without posts."

@@ -96,7 +96,6 @@ class StudyDocument(Document):
 
     @classmethod
     def from_summary(cls, summary: "StudySummary") -> Self:
-        """Build the document."""
         plan = summary.plan
 
         def fold(start: int, end: int) -> FoldDocument:
@@ -131,7 +130,6 @@ class StudyReportDocument(Document):
 
     @classmethod
     def from_report(cls, report: "StudyReport", **more: object) -> Self:
-        """Build the document."""
         study = StudyDocument.from_summary(report.summary)
         fields = {"importances": report.importances, "pareto": list(report.pareto), **more}
         return cls.model_validate({"study": study, "trials": list(map(_trial, report.trials)), **fields})
@@ -176,7 +174,6 @@ class StudiesDocument(Document):
 
     @classmethod
     def from_reports(cls, summaries: "Sequence[StudySummary]", shown: "StudyReport | None") -> Self:
-        """Build the document."""
         studies = [StudyDocument.from_summary(summary) for summary in summaries]
         report = None if shown is None else StudyReportDocument.from_report(shown)
         return cls(studies=studies, count=len(studies), shown=report)

@@ -125,7 +125,7 @@ class VersionLifeDocument(VersionDocument):
     explanation: ExplanationDocument | None = Field(
         None, description="The latest result of `retrainer explain`; null without any."
     )
-    live_score: float | None = Field(None, examples=[0.6981], description="Score on the posts since it went live.")
+    live_score: float | None = Field(None, examples=[0.6981], description="Score on live posts.")
     num_live_posts: int | None = Field(None, examples=[412])
 
     @classmethod

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from retrainer.errors import RetrainerError
+from retrainer.escapes import shorten
 from retrainer.model_types import MODEL_TYPE_NAMES, get_model_type
 from retrainer.pipeline.comparing import compare_versions
 from retrainer.pipeline.loading import is_paid
@@ -87,21 +88,12 @@ def compare(visit: Visit) -> Page:
     view = None
     if a is not None and b is not None:
         view = gather_comparison(visit.project, visit.site.runtime, a, b, visit.now)
-    return _page(choices, view, a, b)
+    values = {"choices": choices, "view": view, "a": a, "b": b, "suggested": _suggest(choices)}
+    return Page("compare.html", "Compare versions", values, "/versions")
 
 
 def _find(visit: Visit, name: str | None) -> ModelVersion | None:
     return None if name is None else visit.site.streams.find_version(name, visit.project.stream)[1]
-
-
-def _page(
-    choices: Mapping[ModelTypeName, Sequence[ModelVersion]],
-    view: ComparisonView | None,
-    a: ModelVersion | None,
-    b: ModelVersion | None,
-) -> Page:
-    values = {"choices": choices, "view": view, "a": a, "b": b, "suggested": _suggest(choices)}
-    return Page("compare.html", "Compare versions", values, "/versions")
 
 
 def _suggest(choices: Mapping[ModelTypeName, Sequence[ModelVersion]]) -> list[tuple[ModelVersion, ModelVersion]]:
@@ -171,15 +163,10 @@ def _describe_post(comparison: Comparison, at: datetime, row: int, difference: f
     )
     post_id = comparison.evaluation_a.post_ids[row] if comparison.evaluation_a else ""
     if "text" in a:
-        actual, one, other = _shorten(a["actual"]), _shorten(a["text"]), _shorten(b["text"])
+        actual, one, other = (shorten(text or "", MAX_CHARACTERS) for text in (a["actual"], a["text"], b["text"]))
     else:
         actual, one, other = (f"{hours:.2f} h" for hours in (a["actual_hours"], a["point_hours"], b["point_hours"]))
     return PostDifference(post_id, at, actual, one, other, difference)
-
-
-def _shorten(text: str | None) -> str:
-    shown = text or ""
-    return shown if len(shown) <= MAX_CHARACTERS else f"{shown[: MAX_CHARACTERS - 1]}…"
 
 
 ROUTES = [page("/compare", compare, parameters=("a", "b"), work="forecast", cached="always")]

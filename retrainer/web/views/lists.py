@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from retrainer.model_types import ModelTypeName
 
 MAX_PAGE = 1_000_000
+PER_PAGE = 50
 
 
 def page_number(query: Mapping[str, str]) -> int:
@@ -28,9 +29,9 @@ def page_number(query: Mapping[str, str]) -> int:
     return int(text)
 
 
-def count_pages(total: int, per_page: int) -> int:
-    """Return the number of pages."""
-    return max(math.ceil(total / per_page), 1)
+def count_pages(total: int) -> int:
+    """Return the number of pages of a list."""
+    return max(math.ceil(total / PER_PAGE), 1)
 
 
 def chosen_type(query: Mapping[str, str]) -> ModelTypeName | None:

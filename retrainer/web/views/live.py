@@ -1,4 +1,4 @@
-"""How production does on the posts since its promotion, and the A/B tests."""
+"""How production does on live posts, and the A/B tests."""
 
 from __future__ import annotations
 
@@ -99,7 +99,6 @@ def gather_live(
 
     Args:
         project: the project seen from the stream.
-        now: the time, UTC.
         model_types: the types to show.
         report: returns the report on a model type with a production version.
     """
@@ -111,11 +110,12 @@ def _gather_scores(project: Project, model_type: ModelTypeName, now: datetime, g
         return LiveModel(model_type, None)
     report = get(project, model_type, now)
     verdict = live_text.VERDICTS[report.verdict]
+    drawn = (live_charts.scores(report), live_charts.errors(report), live_charts.evidence(report))
     return LiveModel(
         model_type,
         report,
         tone=verdict.style if isinstance(verdict, Styled) else "",
-        charts=_charts(report),
+        charts=[chart for chart in drawn if chart is not None],
         comparisons=[_cells(one) for one in report.comparisons if one.num_posts],
         notes=[(note.text, note.style) if isinstance(note, Styled) else (note, "") for note in live_text.notes(report)],
     )
@@ -138,11 +138,6 @@ def _with_tests(project: Project, model: LiveModel, now: datetime) -> LiveModel:
         ),
         earlier_tests=[test for test in listed if test.test_id != latest.test_id],
     )
-
-
-def _charts(report: LiveReport) -> list[Chart]:
-    drawn = (live_charts.scores(report), live_charts.errors(report), live_charts.evidence(report))
-    return [chart for chart in drawn if chart is not None]
 
 
 def _cells(one: ComparisonReport) -> tuple[str, ...]:

@@ -122,7 +122,6 @@ def gather_overview(
     Args:
         project: the project seen from the stream.
         runtime: for the forecasts.
-        now: the time, UTC.
         model_types: the types to show.
         intervals: returns the intervals of an evaluation.
         forecast: returns the forecast of a production version; None makes it at once.
@@ -211,7 +210,6 @@ def _compared_side(
 
 
 def overview(visit: Visit) -> Page:
-    """Return the overview of a stream."""
     site = visit.site
 
     def intervals(project: Project, version: ModelVersion, row: ModelEvaluation) -> ScoreIntervals | None:

@@ -124,7 +124,6 @@ def gather_posts(project: Project, now: datetime, model_types: Sequence[ModelTyp
     """Gather what there is to say about the posts of a stream up to now.
 
     Args:
-        now: the time, UTC.
         model_types: those whose drift is measured.
     """
     store = project.posts

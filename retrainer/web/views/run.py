@@ -79,7 +79,6 @@ def find_run(site: Site, name: str, stream: str | None, now: datetime) -> RunVie
     Args:
         name: its id, or a unique part of it.
         stream: the stream that it must be of; None for any.
-        now: the time, UTC.
 
     Raises:
         UnknownName: there is no such run.

@@ -92,7 +92,7 @@ def trace_steps(record: RunRecord, now: datetime) -> list[Step]:
         if step is not None:
             steps[index] = replace(step, number=index + 1, name=steps[index].name)
     if run.status == "completed":
-        return _skip_unrecorded(steps)
+        return [replace(step, state="skipped") if step.state == "waiting" else step for step in steps]
     present = next((index for index, step in enumerate(steps) if step.state == "waiting"), None)
     if present is None:
         return steps
@@ -104,10 +104,6 @@ def trace_steps(record: RunRecord, now: datetime) -> list[Step]:
     detail = "" if run.status == "running" else run.error or ""
     steps[present] = replace(steps[present], state=state, seconds=seconds, detail=detail)
     return steps
-
-
-def _skip_unrecorded(steps: list[Step]) -> list[Step]:
-    return [replace(step, state="skipped") if step.state == "waiting" else step for step in steps]
 
 
 def _split_steps(record: RunRecord) -> tuple[Step | None, Step | None]:

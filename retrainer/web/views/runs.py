@@ -9,7 +9,7 @@ from retrainer.errors import UsageError, invalid_value
 from retrainer.registry.runs import RunFilter
 from retrainer.web.rendering import Page
 from retrainer.web.specs import page
-from retrainer.web.views.lists import chosen_type, count_pages, page_number
+from retrainer.web.views.lists import PER_PAGE, chosen_type, count_pages, page_number
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -19,10 +19,9 @@ if TYPE_CHECKING:
     from retrainer.registry.tables import TrainingRun
     from retrainer.web.site import Visit
 
-PER_PAGE = 50
 RESULTS = {
     "promoted": RunFilter(promoted=True),
-    "rejected": RunFilter(status="completed", promoted=False),
+    "not_promoted": RunFilter(status="completed", promoted=False),
     "failed": RunFilter(status="failed"),
     "running": RunFilter(status="running"),
 }
@@ -61,7 +60,7 @@ def gather_runs(project: Project, query: Mapping[str, str]) -> RunList:
     total = project.registry.count_runs(model_type, wanted)
     wanted = RunFilter(status=wanted.status, promoted=wanted.promoted, offset=(number - 1) * PER_PAGE)
     runs = project.registry.list_runs(model_type, PER_PAGE, wanted)
-    return RunList(runs, total, number, count_pages(total, PER_PAGE), model_type, result)
+    return RunList(runs, total, number, count_pages(total), model_type, result)
 
 
 def runs(visit: Visit) -> Page:

@@ -11,7 +11,7 @@ from retrainer.overview import SORT_KEYS, OverviewFilter, list_streams
 from retrainer.streams_status import get_streams_status
 from retrainer.web.rendering import Page
 from retrainer.web.specs import page
-from retrainer.web.views.lists import count_pages, page_number
+from retrainer.web.views.lists import PER_PAGE, count_pages, page_number
 from retrainer.web.views.overview import overview
 
 if TYPE_CHECKING:
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from retrainer.web.site import Visit
 
 Choice = TypeVar("Choice", bound=str)
-PER_PAGE = 50
 SHOWN_PROBLEMS = 5
 SHOWN_TYPES = MODEL_TYPE_NAMES
 SORTS: dict[SortKey, str] = {
@@ -82,7 +81,7 @@ def gather_streams(project: Project, now: datetime, query: Mapping[str, str]) ->
     offset = (number - 1) * PER_PAGE
     streams, total = list_streams(project, now, names, wanted, sort=sort, limit=PER_PAGE, offset=offset)
     status = get_streams_status(project, now, None)
-    return StreamList(status, streams, total, number, count_pages(total, PER_PAGE), sort, only, search)
+    return StreamList(status, streams, total, number, count_pages(total), sort, only, search)
 
 
 def _choose(name: str, value: str, known: Sequence[Choice]) -> Choice:

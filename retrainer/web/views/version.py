@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from datetime import UTC
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from retrainer.errors import UnknownName
+from retrainer.errors import RetrainerError, UnknownName
 from retrainer.live.summary import score_versions
 from retrainer.model_types import get_model_type
 from retrainer.model_types.base import Origins, silences, utc_times
@@ -34,7 +35,8 @@ if TYPE_CHECKING:
     from retrainer.render.charts.chart import Chart
     from retrainer.web.site import Visit
 
-SHOWN_EVALUATIONS = 20
+log = logging.getLogger(__name__)
+
 MAX_LOADED_POSTS = 200_000  # to know the silence before each forecast
 
 
@@ -192,12 +194,17 @@ def gather_evaluation(project: Project, version: ModelVersion, row: ModelEvaluat
 
 
 def _silences(project: Project, row: ModelEvaluation, times: NDArray[np.datetime64]) -> NDArray[np.float64] | None:
-    """Return (n,) hours of silence before the forecasts; None if there are too many posts, or they are gone."""
+    """Return (n,) hours of silence before the forecasts; None if the posts are too many, gone or unreadable."""
     count = int(row.window.get("posts", 0)) + 2
     if count > MAX_LOADED_POSTS or not len(times):
         return None
     last = times.max().astype("datetime64[us]").item()
-    known = utc_times(project.posts.load_before((last.replace(tzinfo=UTC), None), count, with_content=False))
+    try:
+        posts = project.posts.load_before((last.replace(tzinfo=UTC), None), count, with_content=False)
+    except RetrainerError as error:  # the rest of the page does not need the posts
+        log.warning("The charts of '%s' omit the silences: %s", row.model_version_id, error)
+        return None
+    known = utc_times(posts)
     position = np.searchsorted(known, times, side="right") - 1
     if (position < 1).any():
         return None

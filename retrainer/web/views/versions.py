@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from retrainer.web.rendering import Page
 from retrainer.web.specs import page
-from retrainer.web.views.lists import chosen_type, count_pages, page_number
+from retrainer.web.views.lists import PER_PAGE, chosen_type, count_pages, page_number
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from retrainer.registry.tables import ModelVersion
     from retrainer.registry.versions import LatestScore
     from retrainer.web.site import Visit
-
-PER_PAGE = 50
 
 
 @dataclass(frozen=True)
@@ -51,7 +49,7 @@ def gather_versions(project: Project, query: Mapping[str, str]) -> VersionList:
     found = registry.list_versions(model_type, PER_PAGE, offset=(number - 1) * PER_PAGE)
     scores = registry.latest_scores([version.version_id for version in found])
     total = registry.count_versions(model_type)
-    return VersionList(found, scores, total, number, count_pages(total, PER_PAGE), model_type)
+    return VersionList(found, scores, total, number, count_pages(total), model_type)
 
 
 def versions(visit: Visit) -> Page:

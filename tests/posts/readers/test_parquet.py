@@ -1,4 +1,4 @@
-"""What a Parquet file says of itself, which need not be true."""
+"""The metadata of a Parquet file, which may be wrong."""
 
 from __future__ import annotations
 

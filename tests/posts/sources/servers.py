@@ -14,9 +14,11 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from hashlib import sha256
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from http.server import BaseHTTPRequestHandler
+from typing import TYPE_CHECKING, Any, ClassVar
 from urllib.parse import parse_qs, urlsplit
+
+from tests.http_server import HttpServer
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -63,15 +65,8 @@ def as_json(document: object, **headers: str) -> Answer:
     )
 
 
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-
-    def handle_error(self, *_: object) -> None:
-        """Ignore that a client is gone."""
-
-
 @dataclass
-class SourceServer:
+class SourceServer(HttpServer):
     """A server with the posts of one account.
 
     Attributes:
@@ -107,12 +102,15 @@ class SourceServer:
     def page_requests(self) -> list[Request]:
         return [request for request in self.requests if self.is_for_posts(request)]
 
-    def __enter__(self) -> Self:
+    def __post_init__(self) -> None:
         self.ready = threading.Event()  # the victim is known
+
+    def handler(self) -> type[BaseHTTPRequestHandler]:
         server = self
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
+            disable_nagle_algorithm = True  # else the body waits for the client, which acknowledges the head late
 
             def do_GET(self) -> None:
                 parts = urlsplit(self.path)
@@ -144,22 +142,7 @@ class SourceServer:
                 self.wfile.write(body[: len(body) // 2] if cut else body)
                 self.close_connection = cut
 
-            def log_message(self, *_: object) -> None:
-                pass
-
-        self._server = _Server(("127.0.0.1", 0), Handler)
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self._server.server_address[1]}"
+        return Handler
 
 
 class MastodonServer(SourceServer):

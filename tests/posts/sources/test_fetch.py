@@ -75,7 +75,7 @@ def test_a_source_that_stays_broken_keeps_what_was_read(server: SourceServer, fo
     server.faults = [500] * 5
     done = retrainer("posts", "fetch")
     assert done.code == 1
-    assert "127.0.0.1 answered HTTP 500" in done.err
+    assert "127.0.0.1 returned HTTP 500" in done.err
     assert done.out == "ada: 0 added, 0 updated, 0 unchanged; failed\n"
     assert counts(retrainer("posts", "fetch", "--json"))["added"] == PAGE
     assert stored_texts(folder) == texts_of(server)
@@ -123,7 +123,7 @@ def test_a_fetch_killed_in_the_middle_of_a_page_goes_on_there(
 def test_a_fetch_stops_at_its_limit_of_pages_and_goes_on(server: SourceServer, folder: Path, retrainer: Runner) -> None:
     add_source(folder, "ada", {**server.settings(), "max_pages": 2, "edits_days": 0})
     done = retrainer("posts", "fetch")
-    assert done.out == f"ada: {2 * PAGE} added, 0 updated, 0 unchanged; more to come, the next fetch goes on\n"
+    assert done.out == f"ada: {2 * PAGE} added, 0 updated, 0 unchanged; more to come, the next fetch continues\n"
     server.publish(1)
     done = retrainer("posts", "fetch", "--json")
     assert counts(done)["added"] == 3

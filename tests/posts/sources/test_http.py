@@ -9,13 +9,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import TYPE_CHECKING, Self
+from http.server import BaseHTTPRequestHandler
+from typing import TYPE_CHECKING
 
 import pytest
 
 from retrainer.errors import ConfigError, SourceError
 from retrainer.posts.sources.http import HttpClient
+from tests.http_server import HttpServer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -24,13 +25,13 @@ if TYPE_CHECKING:
 
 
 @dataclass
-class Server:
+class Server(HttpServer):
     """A server that sends prepared answers: status, headers, body."""
 
     answers: list[tuple[int, Mapping[str, str], bytes]] = field(default_factory=list)
     requests: list[Mapping[str, str]] = field(default_factory=list)
 
-    def __enter__(self) -> Self:
+    def handler(self) -> type[BaseHTTPRequestHandler]:
         server = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -43,27 +44,7 @@ class Server:
                 self.end_headers()
                 self.wfile.write(body)
 
-            def log_message(self, *_: object) -> None:
-                pass
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
-
-    @property
-    def port(self) -> int:
-        return int(self._server.server_address[1])
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        return Handler
 
 
 @pytest.fixture
@@ -119,14 +100,14 @@ def test_it_waits_as_long_as_the_server_asks(server: Server, header: str) -> Non
 def test_it_does_not_wait_beyond_its_time(server: Server) -> None:
     server.answers = [(429, {"Retry-After": "900"}, b"")]
     waits: list[float] = []
-    assert error_of(server, waits, max_minutes=10) == "127.0.0.1 answered HTTP 429 and asks to wait 900 s"
+    assert error_of(server, waits, max_minutes=10) == "127.0.0.1 returned HTTP 429 and asks to wait 900 s"
     assert (waits, len(server.requests)) == ([], 1)
 
 
 def test_the_waits_between_attempts_grow(server: Server) -> None:
     server.answers = [(503, {}, b"")] * 5
     waits: list[float] = []
-    assert error_of(server, waits) == "127.0.0.1 answered HTTP 503"
+    assert error_of(server, waits) == "127.0.0.1 returned HTTP 503"
     assert len(waits) == 4
     assert all(wait <= 0.5 * 2**number for number, wait in enumerate(waits))
 
@@ -134,13 +115,13 @@ def test_the_waits_between_attempts_grow(server: Server) -> None:
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 410])
 def test_other_errors_are_not_tried_again(server: Server, status: int) -> None:
     server.answers = [(status, {}, b"")]
-    assert error_of(server) == f"127.0.0.1 answered HTTP {status}"
+    assert error_of(server) == f"127.0.0.1 returned HTTP {status}"
     assert len(server.requests) == 1
 
 
 def test_an_answer_larger_than_the_limit_is_refused(server: Server) -> None:
     server.answers = [(200, {}, b"x" * 1_100_000)]
-    assert error_of(server, max_megabytes=1) == "127.0.0.1 answered with more than 1 MB (max_megabytes)"
+    assert error_of(server, max_megabytes=1) == "127.0.0.1 returned more than 1 MB (max_megabytes)"
 
 
 def test_a_gzip_bomb_is_refused_without_being_unpacked(server: Server) -> None:
@@ -148,7 +129,7 @@ def test_a_gzip_bomb_is_refused_without_being_unpacked(server: Server) -> None:
     server.answers = [(200, {"Content-Encoding": "gzip"}, once)]
     assert "more than 1 MB" in error_of(server, max_megabytes=1)
     server.answers = [(200, {"Content-Encoding": "gzip, gzip"}, gzip.compress(once))]
-    assert error_of(server, max_megabytes=1) == "127.0.0.1 answered in the encoding 'gzip, gzip'"
+    assert error_of(server, max_megabytes=1) == "127.0.0.1 used the unsupported encoding 'gzip, gzip'"
 
 
 def test_gzip_data_that_ends_early_is_not_taken_for_the_whole(server: Server) -> None:

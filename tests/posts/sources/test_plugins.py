@@ -70,7 +70,7 @@ def test_the_plugin_of_the_documentation_works(folder: Path, retrainer: Runner, 
             "is broken: source must return a SourceType named 'gazette'",
         ),
         (DESCRIBE + "@hookimpl\ndef fetch(): 1 / 0", "failed at 'paper': ZeroDivisionError: division by zero"),
-        (DESCRIBE + "@hookimpl\ndef fetch(): yield 3", "failed at 'paper': fetch yielded a value that is no Page"),
+        (DESCRIBE + "@hookimpl\ndef fetch(): yield 3", "failed at 'paper': fetch yielded a value that is not a Page"),
         (DESCRIBE + "@hookimpl\ndef fetch(): yield Page([], {'a': object()})", "is not plain data"),
     ],
 )

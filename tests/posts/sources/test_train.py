@@ -50,7 +50,7 @@ def test_a_source_that_fails_prevents_no_training_but_is_reported(folder: Path, 
         done = retrainer("--quiet", "train", "timing", "--fetch", "--if-due", "--json", "--exit-code", env=ping)
     assert (done.code, done.json["count"]) == (1, 1)
     error, warning = done.err.splitlines()
-    assert error == "ERROR: 'ada': 127.0.0.1 answered HTTP 404. Check its URL and account"
+    assert error == "ERROR: 'ada': 127.0.0.1 returned HTTP 404. Check its URL and account"
     assert warning.startswith("WARNING: The posts are stale: ")
     assert [request.path for request in healthcheck.received] == ["/ping/start", "/ping/fail"]
     assert retrainer("history", "--json").json["training_runs"][0]["promoted_to_production"]

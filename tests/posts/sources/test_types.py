@@ -67,7 +67,7 @@ def test_an_unknown_account_is_one_line(folder: Path, retrainer: Runner) -> None
         done = retrainer("posts", "fetch")
     assert (done.code, done.err) == (
         1,
-        "ERROR: 'ada': 127.0.0.1 answered HTTP 404. Check its URL and account\n",
+        "ERROR: 'ada': 127.0.0.1 returned HTTP 404. Check its URL and account\n",
     )
 
 
@@ -177,7 +177,7 @@ def test_what_is_no_feed_is_one_line(body: bytes, folder: Path, retrainer: Runne
         add_source(folder, "ada", {"type": "feed", "url": server.url})
         done = retrainer("posts", "fetch")
     assert (done.code, done.out) == (1, "ada: 0 added, 0 updated, 0 unchanged; failed\n")
-    assert "127.0.0.1 did not answer with" in done.err
+    assert "127.0.0.1 did not return" in done.err
     assert done.err.count("\n") == 1
 
 
@@ -191,7 +191,7 @@ def test_a_next_page_of_another_server_is_not_followed(folder: Path, retrainer: 
         add_source(folder, "ada", {"type": "feed", "url": server.url})
         done = retrainer("posts", "fetch")
     assert done.code == 1
-    assert "127.0.0.1 links to a next page of another server, which is not followed" in done.err
+    assert "127.0.0.1 links to a next page on another server, which is not followed" in done.err
 
 
 def json_source(server: SourceServer, **options: Any) -> dict[str, Any]:
@@ -263,7 +263,7 @@ def test_rejected_posts_are_reported_and_cost_no_others(folder: Path, retrainer:
         add_source(folder, "ada", json_source(server))
         done = retrainer("posts", "fetch")
     assert (done.code, done.out) == (0, "ada: 2 added, 0 updated, 0 unchanged, 1 rejected\n")
-    assert done.err.startswith("WARNING: 'ada': rejected 1 posts: the time 'soon' ")
+    assert done.err.startswith("WARNING: 'ada': rejected 1 post: the time 'soon' ")
 
 
 @slow
@@ -342,9 +342,9 @@ def test_two_fetches_of_a_source_at_the_same_time_notice_each_other(
 @pytest.mark.parametrize(
     ("body", "message"),
     [
-        (b"<html>", "127.0.0.1 did not answer with JSON"),
-        (b'{"data": {"posts": 3}}', "the endpoint did not answer with posts at 'data.posts'"),
-        (b"[" * 100_000, "127.0.0.1 did not answer with JSON"),
+        (b"<html>", "127.0.0.1 did not return JSON"),
+        (b'{"data": {"posts": 3}}', "the endpoint did not return a list of posts at 'data.posts'"),
+        (b"[" * 100_000, "127.0.0.1 did not return JSON"),
         (b'{"data": {"posts": [{"id": 1, "text": "x"}]}}', "no column for created_at"),
     ],
 )
@@ -403,7 +403,7 @@ def test_one_source_of_several_can_be_named(folder: Path, retrainer: Runner) -> 
         both = retrainer("posts", "fetch", "--json")
         assert both.code == 1
         assert [source["added"] for source in both.json["sources"]] == [1, 0]
-        assert both.json["sources"][1]["error"]["message"] == "127.0.0.1 answered HTTP 404"
+        assert both.json["sources"][1]["error"]["message"] == "127.0.0.1 returned HTTP 404"
 
 
 @slow

@@ -1,4 +1,4 @@
-"""Caches: of what is computed from a version's files, which never change, and of answers until the database changes."""
+"""Caches: of results from the files of a version, which never change, and of responses until the database changes."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from retrainer.runtime import Runtime
 
 MAX_RESULTS = 2000
-MAX_BYTES = 8_000_000  # of all answers
-MAX_AGE_SECONDS = 1.0  # of an answer that depends on the time
+MAX_BYTES = 8_000_000  # of all responses
+MAX_AGE_SECONDS = 1.0  # of a response that depends on the time
 
 
 class _Body(NamedTuple):
@@ -57,11 +57,11 @@ class VersionCache:
         return feature_importance(self._project.for_stream(version.stream), self._runtime, version)
 
 
-class AnswerCache:
-    """The bodies of answers, kept until anything in the database changes.
+class ResponseCache:
+    """The bodies of responses, kept until anything in the database changes.
 
     One that depends on the time too, such as whether the process of a run is alive, is kept for a second at most. If
-    the database does not say whether it has changed, only answers that may be a second old are kept.
+    the database does not say whether it has changed, only responses that may be a second old are kept.
     """
 
     def __init__(self, registry: Registry) -> None:
@@ -81,7 +81,7 @@ class AnswerCache:
         """Return the body under a key, which is computed again if the database has changed since.
 
         Args:
-            key: distinguishes the answers.
+            key: distinguishes the responses.
             compute: returns the body.
             keep: whether the body that was computed depends on the database only; None if it always does.
             may_be_old: whether the body may be a second old, whatever has changed in the database.

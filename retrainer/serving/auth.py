@@ -92,7 +92,7 @@ def _check_token(token: str, source: str) -> str:
     """Check a token, without repeating it in a message."""
     token = token.strip()
     if not (token.isascii() and token.isprintable()) or " " in token:
-        raise ConfigError(f"{source}: a token is one word of visible ASCII characters", hint=TOKEN_HINT)
+        raise ConfigError(f"{source}: the token must be one word of visible ASCII characters", hint=TOKEN_HINT)
     if len(token) < MIN_TOKEN_LENGTH:
         raise ConfigError(f"{source}: the token has fewer than {MIN_TOKEN_LENGTH} characters", hint=TOKEN_HINT)
     return token

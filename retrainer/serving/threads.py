@@ -5,17 +5,16 @@ from __future__ import annotations
 import asyncio
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar
 
 from retrainer.errors import RequestTimeout, ServerBusy
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from retrainer.web.site import Work
-
 P = ParamSpec("P")
 T = TypeVar("T")
+Work = Literal["look", "change", "inspect", "forecast"]
 
 # The kinds are the labels of the metric `retrainer_stuck_threads`. Together they use no more connections than the
 # database engine allows: five, and ten more under load.

@@ -15,13 +15,13 @@ from pathlib import Path
 from threading import Lock
 from typing import IO, TYPE_CHECKING
 
-from retrainer.api.auth import TOKEN_VARIABLE
 from retrainer.errors import RetrainerError, RetrainingDisabled, RunInProgress, UsageError
 from retrainer.fleet.selection import require_max_cost, select_units
 from retrainer.model_types import MODEL_TYPE_NAMES, ModelTypeName
 from retrainer.pipeline.recovery import close_dead_runs
 from retrainer.project import Project
 from retrainer.registry.liveness import ProcessIdentity
+from retrainer.serving.auth import TOKEN_VARIABLE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -173,7 +173,7 @@ class RunStarter:
                 old.unlink(missing_ok=True)
             file = (self.log_folder / f"{run_id}.log").open("wb")
         except OSError as error:
-            log.warning("The run '%s' goes on without a log file: %s", run_id, error)
+            log.warning("The run '%s' continues without a log file: %s", run_id, error)
             yield subprocess.DEVNULL
             return
         with file:
