@@ -473,8 +473,7 @@ def _close(run: TrainingRun, status: str, now: datetime) -> None:
 
 
 def _explain_death(run: TrainingRun, clock: datetime) -> str | None:
-    identity = ProcessIdentity(run.host, run.pid, run.boot_id, run.process_started_at)
-    return explain_death(identity, run.heartbeat_at, run.heartbeat_monotonic, clock)
+    return explain_death(run.process, run.heartbeat_at, run.heartbeat_monotonic, clock)
 
 
 def _close_if_dead(run: TrainingRun, clock: datetime) -> bool:

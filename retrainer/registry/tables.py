@@ -32,6 +32,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from retrainer.errors import DamagedValue
 from retrainer.model_types import ModelTypeName, parse_model_type
+from retrainer.registry.liveness import ProcessIdentity
 from retrainer.registry.refits import Refit
 from retrainer.streams import DEFAULT_STREAM, ModelKey
 
@@ -280,7 +281,7 @@ class TrainingRun(OfModel, Base):
     host: Mapped[str] = mapped_column(Text)
     pid: Mapped[int]
     boot_id: Mapped[str] = mapped_column(Text)
-    process_started_at: Mapped[datetime]  # see `ProcessIdentity`
+    process_started_at: Mapped[datetime]
     heartbeat_at: Mapped[datetime]
     heartbeat_monotonic: Mapped[float | None]  # the same in seconds since the boot; NULL for runs of earlier releases
     project_folder: Mapped[str | None] = mapped_column(Text)  # on that host; NULL for runs of earlier releases
@@ -300,6 +301,11 @@ class TrainingRun(OfModel, Base):
         Index("ix_retrainer_training_runs_model", "stream", "model_type", "started_at", "run_id"),
         Index("ix_retrainer_training_runs_version", "model_version_id"),
     )
+
+    @property
+    def process(self) -> ProcessIdentity:
+        """The process that carries the run out."""
+        return ProcessIdentity(self.host, self.pid, self.boot_id, self.process_started_at)
 
 
 class ModelEvaluation(Base):

@@ -41,7 +41,7 @@ _followers = _Followers()
 
 
 async def run_events(request: Request) -> Response:
-    """Answer with the events of a run: `run` whenever something has changed, `end` when it is over."""
+    """Answer with the events of a run: `run` whenever something has changed, `end` when nothing more follows."""
     if refuse_reader(request) is not None:
         return Response(status_code=401, headers=_HEADERS)
     try:
@@ -69,7 +69,7 @@ async def _follow(request: Request, stream: str | None, view: RunView) -> AsyncI
             if data != sent:
                 yield f"event: run\ndata: {data}\n\n"
                 sent = data
-            if not view.is_running:
+            if not view.is_followed:
                 yield "event: end\ndata: {}\n\n"
                 return
             for _ in range(_TICKS):

@@ -34,12 +34,14 @@ class RunLog:
     Attributes:
         source: the file, relative to the project folder.
         lines: the last ones.
+        is_own: whether the file is of this run alone, since the server started it.
         is_cut: whether earlier lines are left out.
     """
 
     source: str
     lines: list[str]
-    is_cut: bool = False
+    is_own: bool
+    is_cut: bool
 
 
 def read_run_log(project_folder: Path, log_folder: Path, run: TrainingRun) -> RunLog | None:
@@ -55,15 +57,15 @@ def read_run_log(project_folder: Path, log_folder: Path, run: TrainingRun) -> Ru
     own = log_folder / f"{run.run_id}.log"
     with suppress(OSError):
         data, is_cut = _read_end(own)
-        return _make(project_folder, own, data.splitlines(), is_cut=is_cut)
+        return _make(project_folder, own, data.splitlines(), is_own=True, is_cut=is_cut)
     shared = project_folder / LOG_FILE
     lines = _find_lines(shared, run.run_id.encode())
-    return _make(project_folder, shared, lines) if lines else None
+    return _make(project_folder, shared, lines, is_own=False) if lines else None
 
 
-def _make(project_folder: Path, path: Path, lines: list[bytes], *, is_cut: bool = False) -> RunLog:
+def _make(project_folder: Path, path: Path, lines: list[bytes], *, is_own: bool, is_cut: bool = False) -> RunLog:
     texts = [redact(line.decode("utf-8", "replace")) for line in lines]
-    return RunLog(os.path.relpath(path, project_folder), texts[-MAX_LINES:], is_cut or len(texts) > MAX_LINES)
+    return RunLog(os.path.relpath(path, project_folder), texts[-MAX_LINES:], is_own, is_cut or len(texts) > MAX_LINES)
 
 
 def _read_end(path: Path) -> tuple[bytes, bool]:

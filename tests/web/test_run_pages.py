@@ -33,6 +33,18 @@ if TYPE_CHECKING:
 
 __all__ = ["serve", "turnstile", "waiting"]
 
+WAITS_AT_THE_END = """
+    import os
+
+    @hookimpl
+    def on_event(event):
+        if event["kind"] == "run":
+            with open(os.environ["WAIT_TO_END"] + ".arrived", "w") as arrived:
+                arrived.write("x")
+            with open(os.environ["WAIT_TO_END"] + ".go", "rb", buffering=0) as go:
+                go.read(1)
+"""
+
 
 def steps_of(project: Project, run: TrainingRun) -> list[Step]:
     return trace_steps(load_record(project, run), NOW)
@@ -189,6 +201,27 @@ def test_a_running_run_is_followed_to_its_end(
     assert rest[-1][0] == "end"
     last = rest[-2][1]
     assert [step["state"] for step in last["steps"]][:6] == ["done"] * 6
+
+
+@pytest.mark.slow
+def test_a_run_is_followed_to_the_last_line_of_its_log(
+    trained: str, serve: Serve, waiting: dict[str, str], plugins: Plugins, turnstile: Turnstile
+) -> None:
+    """The decision is recorded before observers hear of it, and the last lines come after them."""
+    plugins.add_observer("slow", WAITS_AT_THE_END)
+    server = serve(env={**waiting, **plugins.environ, "WAIT_TO_END": str(turnstile.path)})
+    run_id = server.post("/models/retrain", json={"model_type": "timing"}).json()["run_ids"]["timing"]
+    turnstile.await_arrival()
+    assert f'data-events="/run/{run_id}/events"' in server.get(f"/run/{run_id}").text
+    events = read_events(server, run_id)
+    name, data = next(events)
+    assert (name, data["state"]) == ("run", "Its version was not promoted.")
+    assert "RETRAINING COMPLETE" not in data["log"]
+    turnstile.let_through()
+    rest = list(events)
+    assert [name for name, _ in rest] == [*["run"] * (len(rest) - 1), "end"]
+    assert "RETRAINING COMPLETE" in rest[-2][1]["log"]
+    assert "data-events" not in server.get(f"/run/{run_id}").text
 
 
 def test_events_need_the_login_where_reads_do(trained: str, serve: Serve) -> None:

@@ -19,7 +19,7 @@
   };
   const loaded = performance.now();
   const timer = window.setInterval(() => {
-    setText(elapsed, words(Number(elapsed.dataset.elapsed) + (performance.now() - loaded) / 1000));
+    if (elapsed) setText(elapsed, words(Number(elapsed.dataset.elapsed) + (performance.now() - loaded) / 1000));
   }, 1000);
 
   source.addEventListener("run", (event) => {

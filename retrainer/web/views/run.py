@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from retrainer.model_types import get_model_type
+from retrainer.registry.liveness import is_gone
 from retrainer.web.rendering import Page, name_stream
 from retrainer.web.run_log import RunLog, read_run_log
 from retrainer.web.specs import page
@@ -48,6 +49,7 @@ class RunView:
         run: the run, closed if its process is dead.
         steps: the seven steps.
         log: as far as it was found.
+        is_followed: whether a browser follows it: it goes on, or its process may still write to its log.
         decision: the entry of the ledger that the run ended with.
         evidence: None if nothing was compared.
     """
@@ -55,6 +57,7 @@ class RunView:
     run: TrainingRun
     steps: list[Step]
     log: RunLog | None
+    is_followed: bool
     decision: LedgerEntry | None
     evidence: Evidence | None
 
@@ -86,8 +89,11 @@ def find_run(site: Site, name: str, stream: str | None, now: datetime) -> RunVie
     found = site.streams.find_run(name, stream)
     project = site.project.for_stream(found.stream)
     record = load_record(project, found)
+    may_write = is_gone(found.process) is False  # known before the log is read, so that no line is missed
     log = read_run_log(project.folder, site.runs.log_folder, found)
-    return RunView(found, trace_steps(record, now), log, record.decision, _read_evidence(found, record.decision))
+    is_followed = found.status == "running" or (log is not None and log.is_own and may_write)
+    evidence = _read_evidence(found, record.decision)
+    return RunView(found, trace_steps(record, now), log, is_followed, record.decision, evidence)
 
 
 def load_record(project: Project, run: TrainingRun) -> RunRecord:
