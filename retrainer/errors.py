@@ -34,6 +34,7 @@ import re
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, ClassVar
 
+from retrainer.escapes import shorten
 from retrainer.redaction import redact
 
 if TYPE_CHECKING:
@@ -148,8 +149,7 @@ class DamagedValue(DatabaseError, http_status=500, code="damaged_value"):
     @classmethod
     def instead_of(cls, value: object, wanted: str) -> DamagedValue:
         """Return the error for a value of which something else is wanted, such as `a time`."""
-        shown = str(value)
-        shown = shown if len(shown) <= _MAX_SHOWN else f"{shown[:_MAX_SHOWN]}…"
+        shown = shorten(str(value), _MAX_SHOWN)
         return cls(f"the database holds '{shown}' instead of {wanted}", hint="Correct the row, or restore a backup")
 
 
@@ -171,7 +171,7 @@ class ABTestError(RetrainerError, http_status=409, code="ab_test"):
 
 def _one_line(text: str) -> str:
     line = " ".join(text.encode(errors="backslashreplace").decode().split())  # a database refuses surrogates
-    return line if len(line) <= MAX_CHARACTERS else f"{line[:MAX_CHARACTERS]}…"
+    return shorten(line, MAX_CHARACTERS)
 
 
 def wrap_unexpected(error: BaseException) -> RetrainerError:
@@ -199,8 +199,7 @@ def invalid_value(name: str, value: object, problem: str) -> str:
     for start in ("Value error, ", "Input ", "String ", "it "):
         problem = problem.removeprefix(start)
     problem = _SECTION.sub("a section with keys of its own", problem)
-    shown = str(value)
-    shown = shown if len(shown) <= MAX_VALUE_CHARACTERS else f"{shown[:MAX_VALUE_CHARACTERS]}…"
+    shown = shorten(str(value), MAX_VALUE_CHARACTERS)
     return f"{name}: invalid value '{shown}' ({problem.replace('should', 'must', 1)})"
 
 
