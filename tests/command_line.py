@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 # Permissions do not bind root; as a child of this, it is bound like anyone else.
 WITHOUT_POWER = ["setpriv", "--bounding-set=-all", "--inh-caps=-all"] if os.geteuid() == 0 else []
-TIMEOUT_SECONDS = 120
+TIMEOUT_SECONDS = 600
 # Python reads these when it starts, so only a process of its own obeys them.
 READ_AT_START = ("PYTHONIOENCODING", "PYTHONUTF8", "PYTHONWARNINGS", "LANG", "LC_ALL")
 

@@ -28,7 +28,7 @@ def test_several_processes_rotate_a_log_without_losing_a_line(tmp_path: Path) ->
     command = [sys.executable, "-W", "error", "-c", WRITER, str(log)]
     writers = [subprocess.Popen([*command, str(number)], stdout=subprocess.PIPE) for number in range(PROCESSES)]
     for writer in writers:
-        said, _ = writer.communicate(timeout=120)
+        said, _ = writer.communicate(timeout=600)
         assert (writer.returncode, said) == (0, b"")
     files = list(tmp_path.iterdir())
     lines = [line.split(" - ")[1] for file in files for line in file.read_text().splitlines()]

@@ -327,7 +327,7 @@ def test_an_interrupted_run_is_notified_as_failed(
     while not started.exists():
         assert process.poll() is None
     process.send_signal(signal.SIGTERM)
-    process.communicate(timeout=60)
+    process.communicate(timeout=600)
     assert process.returncode == 130
     assert receiver.received[-1].path == f"/{TOKEN}/fail"
 

@@ -395,7 +395,7 @@ def test_first_use_by_several_processes_at_once(folder: Path, retrainer: Runner)
         subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE) for _ in range(4)
     ]
     for process in processes:
-        out, err = process.communicate(timeout=60)
+        out, err = process.communicate(timeout=600)
         assert process.returncode == 0, err
         assert json.loads(out) == {"versions": [], "count": 0}
 

@@ -150,9 +150,9 @@ def test_an_interrupted_upload_is_cleared_by_the_next_run(
         stderr=subprocess.PIPE,
         preexec_fn=with_default_signals,  # noqa: PLW1509
     ) as process:
-        assert proxy.was_put.wait(60)
+        assert proxy.was_put.wait(600)
         process.send_signal(signal.SIGINT)
-        process.communicate(timeout=60)
+        process.communicate(timeout=600)
     assert process.returncode == 130
     assert versions(project) == before
     proxy.fault = "none"

@@ -52,7 +52,7 @@ def start_cron(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[]
             # A fork of the daemon waits for each job. It holds the lock that keeps a second daemon from starting.
             jobs = psutil.Process(daemon.pid).children(recursive=True)
             daemon.terminate()
-            daemon.wait(timeout=60)
+            daemon.wait(timeout=600)
             _, alive = psutil.wait_procs(jobs, timeout=PATIENCE_SECONDS)
             assert not alive, "a job of the cron daemon does not end"
 

@@ -162,7 +162,7 @@ def test_concurrent_installs_lose_no_block(folder: Path, cron_folder: Path, tmp_
         "Crontab().change(lambda text: with_block(text, Path(sys.argv[1]), '1 1 * * * job'))"
     )
     processes = [subprocess.Popen([sys.executable, "-c", code, f"/srv/{number}"]) for number in range(6)]
-    assert [process.wait(timeout=120) for process in processes] == [0] * 6
+    assert [process.wait(timeout=600) for process in processes] == [0] * 6
     text = (cron_folder / "table").read_bytes()
     assert all(installed_line(text, Path(f"/srv/{number}")) for number in range(6))
 
