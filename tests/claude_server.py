@@ -178,11 +178,11 @@ class ClaudeServer:
             number = len(self.requests)
             self._open_now += 1
             self.max_concurrent = max(self.max_concurrent, self._open_now)
+            reply = self._reply(request, number)  # before another request arrives, which would take it
         try:
             if self._barrier is not None and number > 1:
                 self._barrier.wait(_TIMEOUT_SECONDS)
-            with self._lock:
-                return self._reply(request, number)
+            return reply
         finally:
             with self._lock:
                 self._open_now -= 1
@@ -254,6 +254,7 @@ class ClaudeServer:
 
 class _HTTPServer(ThreadingHTTPServer):
     daemon_threads = False  # closing waits for the threads, so no socket outlives a test
+    request_queue_size = 128  # a connection that finds the queue full waits a second, and longer each time
 
     def __init__(self, claude: ClaudeServer) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
