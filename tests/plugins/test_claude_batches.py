@@ -354,6 +354,7 @@ def test_an_outage_while_the_batch_is_waited_for_does_not_end_the_run(
 def test_a_batch_that_does_not_end_in_time_is_an_error(
     claude: LoadedAlgorithm, server: ClaudeServer, tmp_path: Path
 ) -> None:
+    leave(claude, server, tmp_path)  # so that no time passes with its creation
     server.batches.hold()
     budget = Budget(AnswerCache(tmp_path))
     with pytest.raises(AlgorithmError, match=r"did not end within .*run the same command again within 29 days"):
@@ -367,6 +368,7 @@ def test_a_batch_that_does_not_end_in_time_is_an_error(
 def test_a_state_that_cannot_be_read_is_an_error_in_the_end(
     claude: LoadedAlgorithm, server: ClaudeServer, tmp_path: Path
 ) -> None:
+    leave(claude, server, tmp_path)  # so that no time passes with its creation
     server.batches.fail("retrieve", *[claude_server.server_error()] * 1000)
     with pytest.raises(AlgorithmError, match=r"did not end|cannot read the state of batch .*: .*500"):
         predict_ten(claude, Budget(AnswerCache(tmp_path)), batch_timeout_hours=IMPATIENT)
