@@ -6,6 +6,7 @@ import hashlib
 import json
 import re
 import sqlite3
+from contextlib import closing
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -224,6 +225,8 @@ def test_work_that_several_policies_need_is_done_once(eager: Path, calls: Path) 
     assert len(asked) == CHECKED_FORECASTS * len(versions), "each version is checked for lookahead once"
     assert report.policy("configured").seconds > 0
     assert report.policy("strict").seconds > 0, "a policy is charged what it would cost alone"
+    with closing(sqlite3.connect(eager / ".retrainer/replay/timing/work.db")) as work:
+        assert work.execute("SELECT COUNT(*) FROM cache WHERE seconds <= 0").fetchall() == [(0,)], "however quick"
 
 
 @pytest.mark.slow
