@@ -66,16 +66,16 @@ class Checkpoint:
         return cls(folder / digest.hexdigest()[:32])
 
     def write(self, progress: Progress, weights: Weights, best: Weights, optimizer: dict[str, Any]) -> None:
-        """Replace the checkpoint."""
+        """Replace the checkpoint: until its state is written, after the tensors, the last one is whole."""
         tensors = {
             f"{number}.{name}": value.detach().float().cpu().numpy()
             for number, state in optimizer["state"].items()
             for name, value in state.items()
         }
         content = {
-            _WEIGHTS: save(weights),
-            _BEST: save(best),
-            _OPTIMIZER: save(tensors),
+            f"{_WEIGHTS}.{progress.steps}": save(weights),
+            f"{_BEST}.{progress.steps}": save(best),
+            f"{_OPTIMIZER}.{progress.steps}": save(tensors),
         }
         state = {
             "progress": asdict(progress),
@@ -88,6 +88,9 @@ class Checkpoint:
                 new = self._folder / f"{name}.{os.getpid()}"
                 new.write_bytes(data)
                 new.replace(self._folder / name)
+            for path in self._folder.iterdir():
+                if path.name not in {*content, _STATE}:
+                    path.unlink()
         except OSError as error:
             log.debug("Cannot write the checkpoint '%s': %s", self._folder, error)
 
@@ -95,15 +98,18 @@ class Checkpoint:
         """Return the progress, the weights, the best ones and the state of the optimizer; None if there are none."""
         try:
             state = json.loads((self._folder / _STATE).read_bytes())
-            content = {name: (self._folder / name).read_bytes() for name in (_WEIGHTS, _BEST, _OPTIMIZER)}
+            progress = Progress(**state["progress"])
+            names = [f"{name}.{progress.steps}" for name in (_WEIGHTS, _BEST, _OPTIMIZER)]
+            content = {name: (self._folder / name).read_bytes() for name in names}
             if state["sha256"] != {name: hashlib.sha256(data).hexdigest() for name, data in content.items()}:
-                return None  # killed while it was being replaced
+                return None  # as after a power failure
+            weights, best, tensors = content.values()
             moments: dict[int, dict[str, Any]] = {}
-            for key, value in load(content[_OPTIMIZER]).items():
+            for key, value in load(tensors).items():
                 number, _, name = key.partition(".")
                 moments.setdefault(int(number), {})[name] = torch.from_numpy(np.array(value))
             optimizer = {"state": moments, "param_groups": state["groups"]}
-            return Progress(**state["progress"]), load(content[_WEIGHTS]), load(content[_BEST]), optimizer
+            return progress, load(weights), load(best), optimizer
         except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
             log.debug("Cannot read the checkpoint '%s': %s", self._folder, error)
             return None

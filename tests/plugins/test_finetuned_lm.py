@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import os
 import re
 import subprocess
 import sys
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,8 +24,6 @@ from retrainer.model_types.base import Origins, utc_times
 from retrainer.posts.sample import sample_posts
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from tests.command_line import Runner
 
 pytestmark = pytest.mark.slow  # the import of torch and transformers alone takes 10 s
@@ -188,6 +188,40 @@ def test_a_checkpoint_that_cannot_be_read_is_ignored_and_an_old_one_deleted(
     write(50)
     assert recent.exists()
     assert second.read() is not None
+
+
+def test_a_training_killed_while_it_writes_a_checkpoint_leaves_the_last_one(
+    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from retrainer_lm.checkpoint import Checkpoint, Progress
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    checkpoint = Checkpoint.of(posts_of(30), options_of(base), "0")
+
+    def write(steps: int) -> None:
+        weights = {"weight": np.full(2, steps, dtype=np.float32)}
+        checkpoint.write(Progress(steps, [2.0]), weights, weights, {"state": {}, "param_groups": []})
+
+    def killed(file: Path, target: Path) -> None:
+        if next(replaced) == kill_before:
+            raise KeyboardInterrupt
+        replace(file, target)
+
+    write(20)
+    replace = Path.replace
+    for kill_before in range(4):
+        replaced = itertools.count()
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(Path, "replace", killed)
+            write(40)
+        found = checkpoint.read()
+        assert found is not None, kill_before
+        assert (found[0].steps, found[1]["weight"].tolist()) == (20, [20, 20])
+    write(40)
+    found = checkpoint.read()
+    assert found is not None
+    assert (found[0].steps, found[1]["weight"].tolist()) == (40, [40, 40])
+    assert len([path for path in tmp_path.rglob("*") if path.is_file()]) == 4
 
 
 def test_a_forecast_does_not_change_after_a_restart(base: Path, tmp_path: Path) -> None:
