@@ -86,7 +86,7 @@ def deliver(
     limit_seconds: float,
     hosts: Mapping[str, str] | None = None,
     *,
-    grace_seconds: float = GRACE_SECONDS,
+    grace_seconds: float | None = None,
 ) -> dict[str, str]:
     """Make all deliveries at the same time, and wait for them up to the limit.
 
@@ -97,7 +97,7 @@ def deliver(
         deliveries: by the name of the channel.
         limit_seconds: the time limit that the deliveries were given.
         hosts: the hosts of the channels, as far as they may be named.
-        grace_seconds: how much longer to wait for them.
+        grace_seconds: how much longer to wait for them; `GRACE_SECONDS` by default.
 
     Returns:
         The reason for each delivery that failed.
@@ -112,7 +112,8 @@ def deliver(
         except Exception as error:  # noqa: BLE001  the message of a library's exception may contain the URL
             problems[name] = f"unexpected {type(error).__name__}"
 
-    deadline = time.monotonic() + limit_seconds + grace_seconds
+    grace = GRACE_SECONDS if grace_seconds is None else grace_seconds
+    deadline = time.monotonic() + limit_seconds + grace
     threads = {
         name: threading.Thread(target=run, args=(name, delivery), name=f"delivery to {name}", daemon=True)
         for name, delivery in deliveries.items()

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from retrainer.notify import notifier
+from retrainer.notify import delivery, notifier
 from retrainer.notify.delivery import NotDelivered, deliver, post
 from retrainer.notify.messages import message_of
 from tests.conftest import configure, import_regular_posts
@@ -50,7 +50,7 @@ def webhook(with_posts: Path, receiver: Receiver) -> dict[str, str]:
         "HOOK": f"{receiver.url}/services/{TOKEN}",
         "RETRAINER_NOTIFICATIONS__WEBHOOK__URL_VARIABLE": "HOOK",
         "RETRAINER_NOTIFICATIONS__WEBHOOK__EVENTS": "[failure, promotion, rollback, no_promotion]",
-        "RETRAINER_NOTIFICATIONS__TIMEOUT_SECONDS": "3",
+        "RETRAINER_NOTIFICATIONS__TIMEOUT_SECONDS": "60",
     }
 
 
@@ -141,7 +141,7 @@ def test_a_webhook_that_answers_byte_by_byte_times_out(
     impatient_webhook: dict[str, str], receiver: Receiver, retrainer: Runner
 ) -> None:
     receiver.answers = ["drip"] * 10
-    assert_harmless(retrainer("train", "timing", env=impatient_webhook), "no answer from '127.0.0.1' within 1 s")
+    assert_harmless(retrainer("train", "timing", env=impatient_webhook), "no answer from '127.0.0.1'")
 
 
 @pytest.mark.parametrize("status", [301, 302, 307, 308])
@@ -157,17 +157,17 @@ def test_a_redirect_is_not_followed(
 
 def test_a_server_error_is_retried(webhook: dict[str, str], receiver: Receiver, retrainer: Runner) -> None:
     receiver.answers = [500, 429]
-    done = retrainer("train", "timing", env={**webhook, "RETRAINER_NOTIFICATIONS__TIMEOUT_SECONDS": "60"})
+    done = retrainer("train", "timing", env=webhook)
     assert "was not notified" not in done.err
     assert len({one.json["id"] for one in receiver.received}) == 1
     assert len(receiver.received) == 3
 
 
-def test_a_persistent_server_error_is_a_warning(
-    impatient_webhook: dict[str, str], receiver: Receiver, retrainer: Runner
-) -> None:
+@pytest.mark.slow
+def test_a_persistent_server_error_is_a_warning(webhook: dict[str, str], receiver: Receiver, retrainer: Runner) -> None:
     receiver.answers = [500] * 100
-    assert_harmless(retrainer("train", "timing", env=impatient_webhook), "it returned HTTP 500")
+    limited = {**webhook, "RETRAINER_NOTIFICATIONS__TIMEOUT_SECONDS": "15"}  # the last attempt is after 7.5 s
+    assert_harmless(retrainer("train", "timing", env=limited), "it returned HTTP 500")
 
 
 def test_a_client_error_is_not_retried(webhook: dict[str, str], receiver: Receiver, retrainer: Runner) -> None:
@@ -177,19 +177,19 @@ def test_a_client_error_is_not_retried(webhook: dict[str, str], receiver: Receiv
 
 
 @pytest.mark.parametrize(
-    ("url", "words"),
+    ("url", "seconds", "words"),
     [
-        (f"http://127.0.0.1:9/{TOKEN}", "no answer"),
-        (f"ftp://127.0.0.1/{TOKEN}", "not hold an http or https URL"),
-        pytest.param(f"http://[{TOKEN}", "of the promotion", marks=pytest.mark.slow),
-        pytest.param(TOKEN, "not hold an http or https URL", marks=pytest.mark.slow),
-        pytest.param("", "the environment variable HOOK is not set", marks=pytest.mark.slow),
+        (f"http://127.0.0.1:9/{TOKEN}", "1", "no answer"),
+        (f"ftp://127.0.0.1/{TOKEN}", "60", "not hold an http or https URL"),
+        pytest.param(f"http://[{TOKEN}", "60", "of the promotion", marks=pytest.mark.slow),
+        pytest.param(TOKEN, "60", "not hold an http or https URL", marks=pytest.mark.slow),
+        pytest.param("", "60", "the environment variable HOOK is not set", marks=pytest.mark.slow),
     ],
 )
 def test_an_unusable_url_is_a_warning_without_the_url(
-    url: str, words: str, webhook: dict[str, str], retrainer: Runner, tmp_path: Path, folder: Path
+    url: str, seconds: str, words: str, webhook: dict[str, str], retrainer: Runner, tmp_path: Path, folder: Path
 ) -> None:
-    environ = {**webhook, "HOOK": url}
+    environ = {**webhook, "HOOK": url, "RETRAINER_NOTIFICATIONS__TIMEOUT_SECONDS": seconds}
     log = tmp_path / "log"
     done = retrainer("train", "timing", "--verbose", "--traceback", "--log-file", str(log), "--json", env=environ)
     assert_harmless(done, words)
@@ -258,6 +258,7 @@ def test_a_service_that_hangs_is_named_and_does_not_delay_the_exit(
     with_posts: Path, receiver: Receiver, retrainer: Runner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(notifier, "TEST_SECONDS", 0.5)
+    monkeypatch.setattr(delivery, "GRACE_SECONDS", 60)  # on a busy machine, to say which service it is
     receiver.answers = ["drip"]
     url = f"{receiver.url.replace('http', 'json')}/{TOKEN}"
     done = retrainer("notify-test", URLS=f"{url} {url}", RETRAINER_NOTIFICATIONS__APPRISE__URL_VARIABLE="URLS")
@@ -265,7 +266,7 @@ def test_a_service_that_hangs_is_named_and_does_not_delay_the_exit(
     assert done.out.startswith("Apprise: JSON at '127.0.0.1'")
     assert done.out.endswith(": no answer within 0.5 s\n")
     hanging = [thread for thread in threading.enumerate() if thread.name.startswith("delivery to JSON")]
-    assert [thread.daemon for thread in hanging] == [True]
+    assert {thread.daemon for thread in hanging} == {True}
 
 
 def _version(text: str) -> str:
@@ -277,7 +278,7 @@ def healthcheck(with_posts: Path, receiver: Receiver) -> dict[str, str]:
     return {
         "PING": f"{receiver.url}/{TOKEN}",
         "RETRAINER_NOTIFICATIONS__HEALTHCHECK__URL_VARIABLE": "PING",
-        "RETRAINER_NOTIFICATIONS__TIMEOUT_SECONDS": "3",
+        "RETRAINER_NOTIFICATIONS__TIMEOUT_SECONDS": "60",
     }
 
 
@@ -306,7 +307,8 @@ def test_a_healthcheck_is_pinged_at_start_and_end_with_the_last_log_lines(
 
 @pytest.mark.slow
 def test_an_unreachable_healthcheck_is_a_warning(healthcheck: dict[str, str], retrainer: Runner) -> None:
-    done = retrainer("train", "timing", env={**healthcheck, "PING": f"http://127.0.0.1:9/{TOKEN}"})
+    unreachable = {"PING": f"http://127.0.0.1:9/{TOKEN}", "RETRAINER_NOTIFICATIONS__TIMEOUT_SECONDS": "1"}
+    done = retrainer("train", "timing", env={**healthcheck, **unreachable})
     assert done.code == 0
     assert "The healthcheck was not notified of the start: no answer" in done.err
     assert TOKEN not in done.err
@@ -362,6 +364,7 @@ def test_notify_test_names_the_host_that_does_not_answer(
 ) -> None:
     """It waits for seconds, however long a run may wait."""
     monkeypatch.setattr(notifier, "TEST_SECONDS", 0.5)
+    monkeypatch.setattr(delivery, "GRACE_SECONDS", 60)  # on a busy machine, to say why
     receiver.answers = ["hang"] * 10
     environ = {
         **webhook,
@@ -379,9 +382,10 @@ def test_notify_test_names_the_host_that_does_not_answer(
     assert "; Slack: " in lines[1]
     assert lines[2] == "The healthcheck: no answer from 'localhost' (ConnectError)"
     assert "T1JJ3T3L2" not in done.out + done.err, "a token in the place of a host"
+    monkeypatch.setattr(delivery, "GRACE_SECONDS", 0.5)
     receiver.answers = ["drip"] * 10
     dripping = retrainer("notify-test", env={**webhook, "RETRAINER_NOTIFICATIONS__TIMEOUT_SECONDS": "600"})
-    assert dripping.out == "The webhook: no answer from '127.0.0.1' within 0.5 s\n"
+    assert dripping.out.startswith("The webhook: no answer from '127.0.0.1' ")
 
 
 def test_notify_test_says_that_no_channel_is_configured(folder: Path, retrainer: Runner) -> None:
