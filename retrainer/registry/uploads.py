@@ -8,6 +8,7 @@ time, and none replaces a recorded file. So an object that a dead process announ
 from __future__ import annotations
 
 import json
+import os
 import secrets
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
@@ -87,10 +88,10 @@ class Upload:
         """Whether its process is gone, or has given it up."""
         if self.token in _in_progress:
             return False
-        if self.process == ProcessIdentity.current():
-            return True
         gone = is_gone(self.process)
-        return datetime.now(UTC) - self.started_at > MAX_AGE if gone is None else gone
+        if gone is None:
+            return datetime.now(UTC) - self.started_at > MAX_AGE
+        return gone or self.process.pid == os.getpid()
 
 
 class Uploads:

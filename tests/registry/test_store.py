@@ -8,6 +8,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 import fsspec
+import psutil
 import pytest
 
 from retrainer.doctor import examine
@@ -237,6 +238,20 @@ def test_an_upload_of_another_machine_counts_as_abandoned_after_a_day(
     assert len(project.artifacts.find_abandoned()) == 1
     project.artifacts.clear_abandoned()
     assert "baseline_timing_20200101_000000_0000" not in of_versions(objects(project))
+
+
+def test_a_process_knows_an_upload_that_it_gave_up_after_the_clock_was_set(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    version = project.registry.get_version(train(project))
+    version.version_id = "baseline_timing_20200101_000000_0000"
+    with pytest.raises(KeyboardInterrupt), project.artifacts.staging("timing") as staging:
+        project.artifacts.stage_files(staging, version, {"model.json": b"1"})
+        with staging.keep_if_recorded():
+            raise KeyboardInterrupt
+    booted = psutil.boot_time()  # as Linux derives it from the clock
+    monkeypatch.setattr("psutil.boot_time", lambda: booted - 1)
+    assert len(project.artifacts.find_abandoned()) == 1
 
 
 @pytest.mark.slow
