@@ -16,17 +16,24 @@ if TYPE_CHECKING:
     from tests.command_line import Runner
     from tests.conftest import Prepare
 
-COMMANDS = ("evaluate {0}", "compare {0} {1}", "show {0}", "predict timing --until 2d", "history", "live timing")
+COMMANDS = (
+    "evaluate {0}",
+    "compare {0} {1}",
+    "show {0}",
+    "predict timing --at last --until 2d",
+    "history",
+    "live timing",
+)
 
 
 def let_a_second_version_be_trained(folder: Path) -> tuple[str, str]:
     """Train a timing version, let posts come, train another one; return both."""
     first = let_posts_come(folder)
     project = open_project(folder)
-    retrain(project, runtime_of(project), "timing", NOW)
-    second = project.registry.list_versions("timing", 1)[0].version_id
+    run = retrain(project, runtime_of(project), "timing", NOW).run
     project.close()
-    return first, second
+    assert run
+    return first, str(run.model_version_id)
 
 
 @pytest.fixture
