@@ -83,6 +83,8 @@ STOP_SERVER = """
 if [ -n "$(jobs -p)" ]; then
     kill %1
     wait %1
+    kill $(jobs -p) 2>/dev/null || true
+    wait  # for a second server, which is about to start
     if curl --silent http://127.0.0.1:{port}/health/live; then exit 1; fi
 fi
 """
