@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import time
 from dataclasses import replace
 from datetime import datetime, timedelta
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from retrainer.project import Project
-    from retrainer.tuning.results import TuningResult
+    from retrainer.tuning.results import TuningProgress, TuningResult
     from retrainer.tuning.runners import Trials
     from tests.plugins_for_tests import Plugins
 
@@ -388,9 +390,17 @@ def test_new_training_posts_start_another_study(five_hours: Project) -> None:
     assert tuned(five_hours).report.summary.name != first.report.summary.name
 
 
-def test_the_time_limit_ends_a_study_with_what_is_known(five_hours: Project) -> None:
-    result = tuned(five_hours, trials=100_000, timeout_seconds=0.5)
-    assert 1 <= result.report.summary.finished_trials < 100_000
+def test_the_time_limit_ends_a_study_with_what_is_known(five_hours: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    later = 0.0
+
+    def take_an_hour(_: TuningProgress) -> None:
+        nonlocal later
+        later += 3600.0
+
+    clock = SimpleNamespace(monotonic=lambda: time.monotonic() + later)
+    monkeypatch.setattr("retrainer.tuning.runners.time", clock)
+    result = tuned(five_hours, trials=100_000, timeout_seconds=5400.0, on_progress=take_an_hour)
+    assert result.report.summary.finished_trials == 2
     assert result.outcome is not None
     with pytest.raises(RetrainerError, match="no trial was completed. Allow more time"):
         tuned(five_hours, trials=100_000, timeout_seconds=1e-9)
