@@ -13,6 +13,7 @@ import pytest
 from tests.clusters import Cluster, Dask, Ray
 from tests.conftest import configure
 from tests.tuning.waiting import (
+    TIMEOUT_SECONDS,
     TRIALS,
     hold,
     install,
@@ -58,7 +59,7 @@ def _plugins_are_installed(plugins: Plugins, monkeypatch: pytest.MonkeyPatch) ->
 
 def end(process: subprocess.Popen[str]) -> str:
     """Wait for a command to succeed; return what it logged."""
-    _, err = process.communicate(timeout=120)
+    _, err = process.communicate(timeout=TIMEOUT_SECONDS)
     assert process.returncode == 0, err
     return err
 
@@ -96,7 +97,10 @@ def test_a_command_takes_over_the_trial_of_one_that_was_killed(folder: Path, plu
 
 def test_two_commands_make_no_more_trials_than_one(folder: Path, plugins: Plugins) -> None:
     install(plugins, folder)
+    gate = hold(folder)
     commands = [start(folder, "--jobs", "2"), start(folder)]
+    wait_for(lambda: len(waiting_pids(folder)) == 3)  # a command that starts after the end begins another study
+    gate.unlink()
     for command in commands:
         end(command)
     report = only_study(folder)
@@ -140,7 +144,7 @@ def test_ctrl_c_keeps_what_is_known(folder: Path, plugins: Plugins, jobs: str) -
     command = start(folder, "--jobs", jobs)
     wait_for(lambda: (folder / "hold").exists() and len(waiting_pids(folder)) == int(jobs))
     command.send_signal(signal.SIGINT)
-    _, err = command.communicate(timeout=60)
+    _, err = command.communicate(timeout=TIMEOUT_SECONDS)
     assert command.returncode == 130, err
     assert "Traceback" not in err
     wait_for(lambda: not only_study(folder).summary.counts.get("running", 0))  # its workers end after it
@@ -165,7 +169,7 @@ def test_ctrl_c_before_any_trial_is_complete_is_no_error_of_the_plot(folder: Pat
     command = start(folder, "--plot", "study.svg")
     wait_for(lambda: waiting_pids(folder))
     command.send_signal(signal.SIGINT)
-    _, err = command.communicate(timeout=60)
+    _, err = command.communicate(timeout=TIMEOUT_SECONDS)
     assert command.returncode == 130, err
     assert "'study.svg' was not written: no trial is complete" in err
     assert not (folder / "study.svg").exists()
