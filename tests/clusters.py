@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import time
+from contextlib import closing, suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, Self
@@ -14,16 +15,19 @@ from typing import TYPE_CHECKING, Protocol, Self
 import psutil
 import pytest
 
+from retrainer.parallel import child
+from retrainer.parallel.dask import DaskCluster
 from tests.programs import free_port
 
 if TYPE_CHECKING:
     import random
+    from collections.abc import Callable
     from types import TracebackType
 
 SCRIPTS = Path(sys.executable).parent
 WORKERS = 2
 _RAY_WORKERS = [["ray::call_in_child"], ["ray::IDLE"]]  # not the agents of the node, which it does not outlive
-START_SECONDS = 90
+START_SECONDS = 300
 
 
 class Cluster(Protocol):
@@ -61,6 +65,7 @@ class Dask:
         self._scheduler = self._start("scheduler", "--host", host, "--port", port)
         wait_for_port(self.address)
         self._workers = [self.start_worker() for _ in range(WORKERS)]
+        wait_until(lambda: self.printed().count("Registered to:") == WORKERS, "the workers of Dask do not start")
         return self
 
     def __exit__(
@@ -91,6 +96,12 @@ class Dask:
 
     def printed(self) -> str:
         return (self._folder / "worker.log").read_text()
+
+    def wait_until_withdrawn(self) -> None:
+        """Wait until the calls that wait in a worker are withdrawn."""
+        with closing(DaskCluster.connect(self.address)) as cluster:
+            run = cluster._client.run
+            wait_until(lambda: all(run(lambda: bool(child._withdrawn)).values()), "the waiting calls go on")
 
     def _start(self, what: str, *options: str) -> subprocess.Popen[bytes]:
         self._folder.mkdir(exist_ok=True)
@@ -126,7 +137,8 @@ class Ray:
 
     def __exit__(self, *_: object) -> None:
         for process in self._processes():
-            process.kill()
+            with suppress(psutil.NoSuchProcess):  # it ends with another one
+                process.kill()
         self._head.kill()
         self._head.wait()
         del os.environ["RAY_AUTH_MODE"]
@@ -138,9 +150,10 @@ class Ray:
             return []
 
     def kill_worker(self, choose: random.Random) -> None:
-        workers = [process for process in self._processes() if process.cmdline()[:1] in _RAY_WORKERS]
+        workers = [process for process in self._processes() if _command_of(process)[:1] in _RAY_WORKERS]
         if workers:
-            choose.choice(workers).kill()
+            with suppress(psutil.NoSuchProcess):
+                choose.choice(workers).kill()
 
     def kill_scheduler(self) -> None:
         self.__exit__()
@@ -150,14 +163,27 @@ class Ray:
         return (self._folder / "ray.log").read_text()
 
 
+def _command_of(process: psutil.Process) -> list[str]:
+    """Return the command line of a process; an empty one if it has ended."""
+    try:
+        return process.cmdline()
+    except psutil.NoSuchProcess:
+        return []
+
+
 def wait_for_port(address: str) -> None:
     host, port = address.split(":")
+
+    def answers() -> bool:
+        with suppress(OSError), socket.create_connection((host, int(port)), 1):
+            return True
+        return False
+
+    wait_until(answers, f"nothing listens at {address}")
+
+
+def wait_until(condition: Callable[[], bool], failure: str) -> None:
     deadline = time.monotonic() + START_SECONDS
-    while True:
-        try:
-            socket.create_connection((host, int(port)), 1).close()
-        except OSError:
-            assert time.monotonic() < deadline, f"nothing listens at {address}"
-            time.sleep(0.2)
-        else:
-            return
+    while not condition():
+        assert time.monotonic() < deadline, failure
+        time.sleep(0.2)

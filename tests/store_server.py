@@ -5,14 +5,13 @@ from __future__ import annotations
 import http.client
 import http.server
 import os
-import socket
 import subprocess
 import sys
 import threading
-import time
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Literal
 
+from tests.clusters import wait_for_port
 from tests.programs import free_port
 
 if TYPE_CHECKING:
@@ -31,11 +30,7 @@ def s3_server() -> Iterator[str]:
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     with subprocess.Popen(command, env={**os.environ, "PYTHONWARNINGS": "ignore"}, **quiet) as process:  # type: ignore[call-overload]
         try:
-            deadline = time.monotonic() + 600
-            while time.monotonic() < deadline:
-                with suppress(OSError), socket.create_connection(("127.0.0.1", port)):
-                    break
-                time.sleep(0.05)
+            wait_for_port(f"127.0.0.1:{port}")
             yield f"http://127.0.0.1:{port}"
         finally:
             process.kill()
