@@ -87,7 +87,7 @@ def test_a_worker_that_ends_leaves_no_open_file(unit: Unit, folder: Path) -> Non
     process = psutil.Process()
     counts = [process.num_fds() for _ in results]
     assert len(counts) == 4
-    assert len(set(counts)) == 1
+    assert max(counts) == counts[0]  # a file of an earlier test may be closed meanwhile
 
 
 @on_sqlite
