@@ -89,29 +89,45 @@ def test_fifty_streams_survive_killed_workers(folder: Path, cluster: Cluster, re
 
 
 @pytest.mark.slow
-def test_a_scheduler_that_goes_loses_no_stream(folder: Path, cluster: Cluster, retrainer: Runner) -> None:
+def test_a_scheduler_that_goes_loses_no_stream(
+    folder: Path, cluster: Cluster, plugins: Plugins, retrainer: Runner, monkeypatch: pytest.MonkeyPatch
+) -> None:
     add_streams(folder, NAMES[:20])
     project = open_project(folder)
+    gone, begun = folder / "gone", folder / "begun"
+    begun.mkdir()
+    wait = f"import tempfile, time; tempfile.mkstemp(dir={str(begun)!r})\n"
+    wait += f"while len(os.listdir({str(begun)!r})) > 5 and not Path({str(gone)!r}).exists(): time.sleep(0.01)"
+    plugins.add(
+        "waiting", timing_algorithm("waiting", train=wait)
+    )  # from the sixth run on, until the scheduler is gone
+    for name, value in plugins.environ.items():
+        monkeypatch.setenv(name, value)
+    registry = project.registry.across(None)
     with cluster:
-        process = start(folder, *cluster.arguments, "--json")
-        while len(project.registry.across(None).list_runs()) < 5:
+        process = start(folder, *cluster.arguments, "--algorithm", "waiting", "--json")
+        while len(registry.list_runs()) < 6:
             assert process.poll() is None
             time.sleep(0.05)
         cluster.kill_scheduler()
-        out, err = process.communicate(timeout=120)
+        out, err = process.communicate(timeout=300)
         document = json.loads(out)
         assert process.returncode == 1, err
         assert "cluster at '127.0.0.1:" in document["stopped"]
         assert "is gone. Start it, and run the command again" in document["stopped"]
         assert "Traceback" not in err
         assert document["not_started"]
-    rest = retrainer("train", "timing", "--all-streams", "--if-due", "--jobs", "2", "--json")
+    while len(registry.find_dead_runs()) < len(registry.list_running_runs()):
+        time.sleep(0.05)  # the processes of runs end after their workers
+    gone.touch()
+    arguments = ("train", "timing", "--all-streams", "--if-due", "--jobs", "2", "--algorithm", "waiting", "--json")
+    rest = retrainer(*arguments, env=plugins.environ)
     assert rest.code == 0, rest.err
     for name in NAMES[:20]:
         runs = project.for_stream(name).registry.list_runs("timing")
         assert [run.status for run in runs].count("completed") == 1
         assert all(run.error for run in runs if run.status == "failed")
-    assert retrainer("doctor").code == 0
+    assert retrainer("doctor", env=plugins.environ).code == 0
 
 
 @pytest.mark.slow
@@ -138,9 +154,10 @@ def test_ctrl_c_cancels_what_was_not_started(
         if signals == 2:
             process.send_signal(signal.SIGINT)
         else:
-            time.sleep(2)  # those that wait in a worker are withdrawn, which nothing shows
+            if isinstance(cluster, Dask):
+                cluster.wait_until_withdrawn()
             go_on.touch()
-        out, _ = process.communicate(timeout=60)
+        out, _ = process.communicate(timeout=300)
     assert process.returncode == 130
     assert len(json.loads(out)["not_started"]) == 3
     runs = project.registry.across(None).list_runs()
@@ -314,11 +331,17 @@ def test_a_retry_waits_until_the_run_of_the_lost_worker_counts_as_dead(
 ) -> None:
     own = project.for_stream(streams[0])
     lost = own.registry.start_run("timing", "baseline", datetime.now(UTC), None)
-    almost = datetime.now(UTC) - timedelta(seconds=HEARTBEAT_SECONDS * MAX_MISSED_HEARTBEATS - 15)
-    with own.registry.database.write() as session:
-        session.execute(sa.update(TrainingRun).values(host="elsewhere", heartbeat_at=almost))
     spec = WorkerSpec(project.config_file)
+
+    def be_elsewhere(seconds_left: float) -> None:
+        """Let the run be one of another machine, which counts as dead in so many seconds."""
+        beat = datetime.now(UTC) - timedelta(seconds=HEARTBEAT_SECONDS * MAX_MISSED_HEARTBEATS - seconds_left)
+        with own.registry.database.write() as session:
+            session.execute(sa.update(TrainingRun).values(host="elsewhere", heartbeat_at=beat))
+
+    be_elsewhere(150)
     assert run_unit(spec, Unit(streams[0], "timing")).kind == "skipped"
+    be_elsewhere(15)
     engine = worker.open_project(spec.config_file).registry.database.engine
     statements: list[str] = []
     sa.event.listen(engine, "before_cursor_execute", lambda *args: statements.append(args[2]))
