@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal
 
+from retrainer.escapes import visible
 from retrainer.posts.validation import number, shorten
 from retrainer.streams import DEFAULT_STREAM
 from retrainer.times import format_time
@@ -124,7 +125,7 @@ def _create_message(
     name: EventName | Literal["fleet"] | None, title: str, reason: str, project: str, event: Mapping[str, Any]
 ) -> Message:
     host = socket.gethostname()
-    text = f"{title} (project '{project}' on '{host}'). {reason}".strip()
+    text = visible(f"{title} (project '{project}' on '{host}'). {reason}".strip())
     document = {
         "event": name or "test",
         "id": str(uuid.uuid4()),  # stays the same when the message is sent again
@@ -139,4 +140,4 @@ def _create_message(
         "reason": reason,
         "run": event.get("run"),
     }
-    return Message(name, frozenset({name or "test"}), f"retrainer: {title}", text, document)
+    return Message(name, frozenset({name or "test"}), visible(f"retrainer: {title}"), text, document)

@@ -97,7 +97,7 @@ class Notifier:
 
     def _post_webhook(self, message: Message, limit: float) -> None:
         url = _require(self._webhook, self._settings.webhook.url_variable)
-        body = json.dumps(message.document, ensure_ascii=False).encode()
+        body = json.dumps(message.document, ensure_ascii=False).encode(errors="backslashreplace")  # an escape of JSON
         headers = {**_HEADERS, "Content-Type": "application/json", "X-Retrainer-Event": message.document["event"]}
         if self._settings.webhook.secret_variable is not None:
             key = _require(self._key, self._settings.webhook.secret_variable)
@@ -119,7 +119,8 @@ class Notifier:
         notify_type = types.get(kind, apprise.NotifyType.INFO)
 
         def send(sender: apprise.Apprise) -> None:
-            if not sender.notify(title=message.title, body=message.text, notify_type=notify_type):
+            # As plain text: a mail is HTML, and Slack has markup, which a name or an error could use.
+            if not sender.notify(message.text, message.title, notify_type, body_format=apprise.NotifyFormat.TEXT):
                 raise NotDelivered("not accepted")
 
         deliveries: dict[str, Callable[[], None]] = {}

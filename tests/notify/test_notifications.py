@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -13,9 +14,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from retrainer.config import NotificationSettings
 from retrainer.notify import delivery, notifier
 from retrainer.notify.delivery import NotDelivered, deliver, post
 from retrainer.notify.messages import message_of
+from retrainer.notify.notifier import Notifier
 from tests.conftest import configure, import_regular_posts
 from tests.notify.receiver import Receiver
 from tests.plugins_for_tests import timing_algorithm
@@ -230,6 +233,22 @@ def test_apprise_delivers_messages_and_its_errors_are_not_repeated(
     (plugins.site / "apprise.py").write_text("raise ImportError('not here')\n")
     done = retrainer("notify-test", env={**environ, **plugins.environ})
     assert done.out == "Apprise: not installed. Install it with: pip install 'retrainer[notify]'\n"
+
+
+def test_a_message_is_plain_text_to_every_channel(receiver: Receiver) -> None:
+    hostile = "<a href='http://x'>y</a> <!channel> \udcff\x1b[2J\u202e\nz"
+    settings = NotificationSettings.model_validate(
+        {"webhook": {"url_variable": "HOOK"}, "apprise": {"url_variable": "URLS"}}
+    )
+    html = f"{receiver.url.replace('http', 'json')}/?format=html"  # what mail and Telegram are sent
+    message = message_of({"kind": "failure", "reason": hostile, "stream": hostile, "model_type": "timing"}, hostile)
+    assert message is not None
+    assert Notifier(settings, {"HOOK": f"{receiver.url}/hook", "URLS": html}, "p").send(message) == {}
+    by_path = {one.path: one.json for one in receiver.received}
+    assert by_path["/hook"]["reason"] == hostile
+    assert "<!channel> \\udcff\\x1b[2J\\u202e\\nz" in by_path["/hook"]["text"]
+    assert "&lt;!channel&gt;&nbsp;\\udcff\\x1b[2J\\u202e\\nz" in by_path["/"]["message"].replace(" ", "&nbsp;")
+    assert not re.search(r"<(a|!)|[\x1b\u202e]", by_path["/"]["message"])
 
 
 @pytest.mark.slow
