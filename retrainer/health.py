@@ -36,6 +36,7 @@ ProblemKind = Literal[
     "failed_run",
     "nothing_in_production",
     "degraded",
+    "damaged_scores",
     "missed_run",
     "unusable_algorithm",
     "unwritable_folder",
@@ -128,12 +129,16 @@ def check_models_folder(project: Project) -> Iterator[Problem]:
 
 
 def check_live(registry: Registry, *, several: bool) -> Iterator[Problem]:
-    """Check that no production version is proved worse than the naive forecast, or than the previous version.
+    """Check that live scores can be read, and prove no production version worse than the naive or previous one.
 
     Args:
         several: whether the streams of the registry are some of several.
     """
-    for key, found in summarize_live(registry).items():
+    summaries, damaged = summarize_live(registry)
+    for key, error in damaged.items():
+        message = f"the live scores of the {key.model_type} model{of_stream(key.stream, several=several)} are unknown"
+        yield Problem("damaged_scores", key.model_type, f"{message}: {error.message}", error.hint, key.stream)
+    for key, found in summaries.items():
         worse = found.find_worse(several=several)
         if worse is None:
             continue

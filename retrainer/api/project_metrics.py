@@ -75,7 +75,11 @@ class ProjectMetrics:
         if kept is not None:
             return kept
         streams, gauges = self._project.list_streams(), _Gauges()
-        live = summarize_live(self._all_streams)
+        live, damaged = summarize_live(self._all_streams)
+        for key, error in damaged.items():
+            log.warning(
+                "The metrics omit the live scores of the %s model of '%s': %s", key.model_type, key.stream, error
+            )
         if len(streams) <= MAX_STREAMS:
             running = {run.model_key for run in self._all_streams.list_runs(run_filter=RunFilter(status="running"))}
             for name in streams:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from retrainer.errors import RetrainerError
+from retrainer.errors import DamagedValue, RetrainerError
 from retrainer.evaluation.sequential import ROLLBACK_THRESHOLD, EProcess, select_by_e_bh
 from retrainer.live.rollback import Review, Rule, act, is_watched
 from retrainer.live.scores import load_evidence, read_scores
@@ -81,7 +81,12 @@ def _select(
     watched = _list_watched(project)
     decided = _list_decided(project, now)
     candidates = {one.comparison_id: one for one in watched if one.stream in streams and one.model_type in model_types}
-    e_values: dict[int | str, float] = {key: _measure(project, one, now) for key, one in candidates.items()}
+    e_values: dict[int | str, float] = {}
+    for key, one in candidates.items():
+        try:
+            e_values[key] = _measure(project, one, now)
+        except DamagedValue as error:  # it still counts among the comparisons: the others need no less evidence
+            log.warning("No rollback of %s of '%s': %s", one.model_type, one.stream, error)
     enough = {key: value for key, value in (e_values | decided).items() if value >= ROLLBACK_THRESHOLD}
     rate, total = project.settings.for_all.live.false_rollback_rate, len(watched) + len(decided)
     proved = select_by_e_bh(enough, total, rate)

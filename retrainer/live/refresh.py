@@ -55,10 +55,10 @@ def refresh_streams(
     streams: Iterable[str] | None,
     model_type: ModelTypeName | None,
     now: datetime,
-) -> tuple[dict[ModelKey, LiveSummary], list[ModelKey]]:
+) -> tuple[dict[ModelKey, LiveSummary], set[ModelKey]]:
     """Return a summary of each production version of some streams; up to 100 are brought up to date first.
 
-    A model that fails is logged, and shown by the scores recorded so far.
+    A model that fails is logged, and shown by the scores recorded so far, unless they are damaged.
 
     Args:
         streams: their names; None for all.
@@ -69,15 +69,21 @@ def refresh_streams(
     """
     registry = project.registry.across(streams)
     found = [one.model_key for one in registry.list_production() if model_type in {None, one.model_type}]
-    failed = []
+    failed = set()
     for key in found if len(found) <= MAX_MODELS else ():
         try:
             refresh_live(project.for_stream(key.stream), runtime, key.model_type, now)
         except RetrainerError as error:
             name = of_stream(key.stream, several=True)
             log.error("Cannot score the live posts of the %s model%s: %s", key.model_type, name, error)  # noqa: TRY400  an expected error
-            failed.append(key)
-    return summarize_live(registry, model_type), failed
+            failed.add(key)
+    summaries, damaged = summarize_live(registry, model_type)
+    for key, problem in damaged.items():
+        if key not in failed:
+            name = of_stream(key.stream, several=True)
+            log.error("Cannot show the live scores of the %s model%s: %s", key.model_type, name, problem)
+            failed.add(key)
+    return summaries, failed
 
 
 @dataclass(frozen=True)

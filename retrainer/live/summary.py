@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, NamedTuple, cast
 
 import numpy as np
 
+from retrainer.errors import DamagedValue
 from retrainer.evaluation.sequential import ROLLBACK_THRESHOLD, VERDICT_THRESHOLD
 from retrainer.live.scores import Totals, read_sums
 from retrainer.model_types import get_model_type
@@ -28,6 +30,8 @@ if TYPE_CHECKING:
 
 Against = Literal["naive", "previous", "challenger"]
 Verdict = Literal["fine", "worse_than_naive", "worse_than_previous", "as_good_as_naive", "too_few_posts"]
+
+log = logging.getLogger(__name__)
 
 _SMALL = 0.02  # a smaller difference of errors does not matter
 
@@ -173,29 +177,67 @@ class LiveSummary:
         return describe_verdict(self.comparisons)
 
 
-def summarize_live(registry: Registry, model_type: ModelTypeName | None = None) -> dict[ModelKey, LiveSummary]:
-    """Return a summary of each production version, by its model."""
-    found: dict[ModelKey, list[LiveComparison]] = {}
-    for row in list_comparisons(registry):
-        found.setdefault(row.model_key, []).append(row)
-    return {
-        version.model_key: LiveSummary(
-            version, [ComparisonReport.from_row(row) for row in found.get(version.model_key, [])]
-        )
-        for version in registry.list_production()
-        if model_type in {None, version.model_type}
-    }
+def summarize_live(
+    registry: Registry, model_type: ModelTypeName | None = None
+) -> tuple[dict[ModelKey, LiveSummary], dict[ModelKey, DamagedValue]]:
+    """Return a summary of each production version, and what is wrong where its live scores are damaged, by model."""
+    versions = [one for one in registry.list_production() if model_type in {None, one.model_type}]
+    unreadable: dict[str, DamagedValue] = {}
+    try:
+        rows = list_comparisons(registry)
+    except DamagedValue:
+        rows, unreadable = _list_readable(registry, sorted({version.stream for version in versions}))
+    by_model: dict[ModelKey, list[LiveComparison]] = {}
+    for row in rows:
+        by_model.setdefault(row.model_key, []).append(row)
+    found: dict[ModelKey, LiveSummary] = {}
+    damaged: dict[ModelKey, DamagedValue] = {}
+    for version in versions:
+        key = version.model_key
+        try:
+            if version.stream in unreadable:
+                raise unreadable[version.stream]
+            comparisons = [ComparisonReport.from_row(row) for row in by_model.get(key, [])]
+        except DamagedValue as error:
+            damaged[key] = error
+        else:
+            found[key] = LiveSummary(version, comparisons)
+    return found, damaged
+
+
+def _list_readable(registry: Registry, streams: Sequence[str]) -> tuple[list[LiveComparison], dict[str, DamagedValue]]:
+    """Return the current comparisons of some streams, and the errors of those that cannot be read."""
+    try:
+        return list_comparisons(registry.across(streams)), {}
+    except DamagedValue as error:
+        if len(streams) == 1:
+            return [], {streams[0]: error}
+    middle = len(streams) // 2  # one row fails the whole query
+    (first, some), (second, others) = (_list_readable(registry, part) for part in (streams[:middle], streams[middle:]))
+    return first + second, some | others
 
 
 def score_versions(rows: Iterable[LiveComparison]) -> dict[str, Score]:
-    """Return the live scores of versions over all of their live fits; see `list_scored_versions`."""
+    """Return the live scores of versions over all of their live fits; see `list_scored_versions`.
+
+    A version whose scores are damaged is logged and left out.
+    """
     found: dict[str, tuple[int, NDArray[np.float64]]] = {}
-    types = {}
+    types: dict[str, ModelTypeName] = {}
+    damaged: set[str] = set()
     for row in rows:
         count, sums = found.get(row.version_id, (0, 0.0))
-        found[row.version_id] = (count + row.num_scored, sums + read_sums(row)[0])
+        try:
+            found[row.version_id] = (count + row.num_scored, sums + read_sums(row)[0])
+        except DamagedValue as error:
+            log.warning("Cannot show the live scores of '%s': %s", row.version_id, error)
+            damaged.add(row.version_id)
         types[row.version_id] = row.model_type_name
-    return {version_id: Score.from_sums(types[version_id], *sums) for version_id, sums in found.items()}
+    return {
+        version_id: Score.from_sums(types[version_id], *sums)
+        for version_id, sums in found.items()
+        if version_id not in damaged
+    }
 
 
 def list_comparisons(registry: Registry) -> list[LiveComparison]:

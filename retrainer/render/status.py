@@ -33,6 +33,7 @@ _KINDS = {  # of problems whose names do not say how to count them
     "nothing_in_production": ("model", " not in production"),
     "stale_posts": ("stream", " with stale posts"),
     "degraded": ("model", " worse than the naive forecast or the previous version"),
+    "damaged_scores": ("model", " with damaged live scores"),
 }
 
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import sqlalchemy as sa
 
+from retrainer.api.project_metrics import ProjectMetrics
 from retrainer.errors import AlgorithmError
 from retrainer.live.update import update_live
 from retrainer.pipeline.run import retrain
@@ -158,6 +161,34 @@ def test_several_streams_have_a_line_each(folder: Path, prepare: Prepare, retrai
         assert (refused.code, f"{option[0]} applies to one stream only" in refused.err) == (2, True)
     status = retrainer("status", "--json").json["problems"]
     assert [one["stream"] for one in status if one["kind"] == "degraded"] == ["news"]
+
+
+@pytest.mark.parametrize("damage", ["sums = '[]'", "num_scored = -1", "state = 'text'", "through = 'never'"])
+@pytest.mark.slow_on_postgresql
+def test_damaged_sums_of_one_stream_hide_no_other(
+    folder: Path, prepare: Prepare, retrainer: Runner, monkeypatch: pytest.MonkeyPatch, damage: str
+) -> None:
+    prepare(folder, make_streams)
+    project = open_project(folder)
+    database = project.registry.database
+    if damage.startswith("through") and database.engine.dialect.name == "postgresql":
+        pytest.skip("PostgreSQL refuses it")
+    with database.write() as session:
+        session.execute(sa.text(f"UPDATE retrainer_live_comparisons SET {damage} WHERE stream = 'news'"))
+    monkeypatch.setattr("retrainer.live.refresh.MAX_MODELS", 1)  # an update would repair most of them
+    done = retrainer("live", "--json")
+    assert [one["stream"] for one in done.json["models"]] == [NAME]
+    assert done.code == 1
+    (line,) = done.err.splitlines()
+    assert "Cannot show the live scores of the timing model of the stream 'news': the " in line
+    assert retrainer("live", "content").out == "Nothing is in production\n"
+    problems = retrainer("status", "--json").json["problems"]
+    assert [one["stream"] for one in problems if one["kind"] == "damaged_scores"] == ["news"]
+    metrics = ProjectMetrics(project).text(NOW).decode()
+    assert set(re.findall(r'^retrainer_live_posts\{.*stream="(.*)"', metrics, re.MULTILINE)) == {NAME}
+    trained = retrainer("train", "timing", "--all-streams", "--json")
+    assert "unexpected" not in trained.err
+    assert trained.code == 0, trained.err
 
 
 def test_one_stream_that_fails_does_not_end_the_others(

@@ -439,8 +439,9 @@ def test_sums_that_are_damaged_are_an_error_and_added_up_again(live_project: Pro
     before = kept(project, comparison)
     with project.registry.database.write() as session:
         session.execute(sa.update(LiveComparison).values(damage))
-    with pytest.raises(DamagedValue, match=r"the sums of the live scores of .* Run `retrainer live timing` to add"):
-        summarize_live(project.registry)
+    found, damaged = summarize_live(project.registry)
+    assert not found
+    assert re.match(r"the sums of the live scores of .* Run `retrainer live timing` to add", str(*damaged.values()))
     assert updated(project)["naive"].state == comparison.state
     assert kept(project, comparison) == before
 
@@ -458,6 +459,24 @@ def test_a_state_of_another_release_does_not_hide_the_scores_of_versions(live_pr
         load_evidence(project.registry.list_scored_versions(versions)[0])
 
 
+def test_damaged_scores_of_one_version_do_not_hide_those_of_others(
+    live_project: Project, caplog: pytest.LogCaptureFixture
+) -> None:
+    project = live_project
+    first = updated(project)["naive"]
+    train_as_of(project.folder, at=LATER)
+    second = updated(project)["naive"]
+    versions = [first.version_id, second.version_id]
+    before = score_versions(project.registry.list_scored_versions(versions))
+    assert before.keys() == set(versions)
+    with project.registry.database.write() as session:
+        damaged = sa.update(LiveComparison).where(LiveComparison.comparison_id == first.comparison_id)
+        session.execute(damaged.values(sums=[]))
+    found = score_versions(project.registry.list_scored_versions(versions))
+    assert found == {second.version_id: before[second.version_id]}
+    assert f"Cannot show the live scores of '{first.version_id}': the sums of" in caplog.text
+
+
 @pytest.mark.parametrize(
     ("column", "value"), [("loss", "much"), ("figures", "[1, 2, 3, NaN, 5]"), ("figures", "{}"), ("figures", "[null]")]
 )
@@ -469,6 +488,21 @@ def test_a_damaged_score_is_an_error(live_project: Project, column: str, value: 
         session.execute(sa.text(f"UPDATE retrainer_live_scores SET {column} = '{value}'"))
     with pytest.raises(DamagedValue, match=r"^the database holds '.*' instead of a (list of )?number"):
         scores_of(project, comparison)
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "wanted"), [("num_scored", "many", "a whole number"), ("state", "text", "bytes")]
+)
+@pytest.mark.parametrize("folder_on_each_database", ["sqlite"], indirect=True)  # PostgreSQL refuses them
+def test_a_text_instead_of_a_number_or_bytes_is_an_error(
+    live_project: Project, column: str, value: str, wanted: str
+) -> None:
+    project = live_project
+    updated(project)
+    with project.registry.database.write() as session:
+        session.execute(sa.text(f"UPDATE retrainer_live_comparisons SET {column} = '{value}'"))
+    with pytest.raises(DamagedValue, match=f"^the database holds '{value}' instead of {wanted}"):
+        project.registry.list_live_comparisons("timing")
 
 
 @pytest.mark.slow
