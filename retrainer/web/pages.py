@@ -71,6 +71,8 @@ def route_of(spec: PageSpec) -> Route:
             def compute() -> bytes:
                 visit = visit_of(request, query, session, spec.about)
                 page = view(visit)
+                if page.reloads_itself and session and notice:
+                    session.notices.append(notice)  # too soon for a reader
                 is_dated = cached in {"never", "briefly"}
                 return render_page(page, Frame.around(page, visit, notice, is_dated=is_dated))
 

@@ -38,6 +38,7 @@ class Page:
         values: what the template shows.
         current: the address of the page in the navigation that this page belongs to, such as `/versions`.
         stream: the stream that the page is about, if the address does not name it.
+        reloads_itself: whether something on it is still being computed, so that the browser loads it again soon.
     """
 
     template: str
@@ -45,6 +46,7 @@ class Page:
     values: Mapping[str, Any] = field(default_factory=dict)
     current: str = ""
     stream: str | None = None
+    reloads_itself: bool = False
 
 
 @dataclass(frozen=True)

@@ -59,6 +59,7 @@ class Tab:
         origin: the scheme, host and port of the server; "" for pages from files.
         problems: messages of the console, errors of scripts, dialogs, failed requests and requests elsewhere.
         requests: the addresses that the browser asked for.
+        scripts: whether they run.
     """
 
     page: Page
@@ -66,6 +67,7 @@ class Tab:
     problems: list[str] = field(default_factory=list)
     requests: list[str] = field(default_factory=list)
     expected_status: int = 200
+    scripts: bool = True
 
     def __post_init__(self) -> None:
         self.page.set_default_timeout(PATIENCE)
@@ -109,9 +111,7 @@ class Tab:
         answer = self.page.goto(self.origin + path)
         assert answer is not None, path
         assert answer.status == status, f"{path}: {answer.text()[:300]}"
-        while self.page.get_by_text("Reload the page").count():  # what takes long is made in the background
-            self.page.wait_for_timeout(300)
-            self.page.reload()
+        self._await_forecasts()
         if path == "/docs":
             self.page.locator(".opblock").first.wait_for()
         return self
@@ -121,6 +121,18 @@ class Tab:
         plain, asking = (self.page.get_by_role(role, name=text, exact=True) for text in (name, f"{name}…"))
         with self.page.expect_navigation():
             plain.or_(asking).first.click()
+        self._await_forecasts()
+
+    def _await_forecasts(self) -> None:
+        """Wait until the page no longer loads itself again, as it does while forecasts are made in the background."""
+        pending = self.page.get_by_text("Reload the page")
+        while pending.count():
+            if self.scripts:
+                pending.first.wait_for(state="detached")
+                self.page.wait_for_load_state()
+            else:
+                self.page.wait_for_timeout(300)
+                self.page.reload()
 
     @property
     def text(self) -> str:
@@ -160,6 +172,6 @@ def tab(
         viewport={"width": width, "height": 900}, color_scheme=scheme, java_script_enabled=scripts
     )
     try:
-        yield Tab(context.new_page(), origin)
+        yield Tab(context.new_page(), origin, scripts=scripts)
     finally:
         context.close()

@@ -106,7 +106,10 @@ def test_a_click_starts_a_run_whose_page_shows_its_end(visit: Tab, server: Serve
     assert not visit.inspect()
     visit.click("Retrain")
     run_id = visit.page.url.rpartition("/")[2]
-    visit.page.get_by_text("Its version was not promoted").wait_for()  # by events, unless it ended before the page came
+    visit.page.locator(
+        "body:not(:has([data-events])) footer"
+    ).wait_for()  # loaded again at the end, unless it came later
+    visit.page.get_by_text("Its version was not promoted").wait_for()
     assert server.ended(run_id)["status"] == "completed"
     assert not visit.inspect()
 

@@ -11,7 +11,14 @@ import pytest
 from selectolax.lexbor import LexborHTMLParser
 
 from retrainer.pipeline.run import retrain
-from tests.api.conftest import PATIENCE, thread_server, train_two_versions
+from tests.api.conftest import (
+    PATIENCE,
+    thread_server,
+    train_two_versions,
+    turnstile,
+    waiting,
+    waiting_in_production,
+)
 from tests.api.test_auth import PAID
 from tests.conftest import open_project, regular_posts, runtime_of
 from tests.web.conftest import PROTECTED
@@ -21,11 +28,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from tests.api.conftest import Server
+    from tests.api.conftest import Server, Turnstile
     from tests.command_line import Runner
     from tests.conftest import Prepare
     from tests.plugins_for_tests import Plugins
 
+__all__ = ["turnstile", "waiting", "waiting_in_production"]
 
 PAID_TIMING = """
     import numpy as np
@@ -176,6 +184,28 @@ def read_overview(server: Server) -> LexborHTMLParser:
 def forecast_of(server: Server) -> str:
     """Return what the overview says of the next post."""
     return text_of(read_overview(server), "section figure .note")
+
+
+def test_a_page_that_loads_itself_again_shows_again_what_was_done(
+    waiting_in_production: dict[str, str], turnstile: Turnstile, serve: Callable[..., Server]
+) -> None:
+    with Visitor(serve(env={**PROTECTED, **waiting_in_production})) as visitor:
+
+        def read_notice() -> tuple[bool, bool]:
+            page = LexborHTMLParser(visitor.get("/overview").text)
+            notice = page.css_first(".notice[role=status]")
+            return page.css_first("[data-reload]") is not None, notice is not None and "on hold" in notice.text()
+
+        visitor.log_in()
+        assert visitor.send(visitor.find_form("/action/hold?type=timing", "/action")).status_code == 303
+        assert read_notice() == read_notice() == (True, True)
+        for _ in range(2):  # content asks timing when the post will come
+            turnstile.let_through()
+        deadline = time.monotonic() + PATIENCE
+        while (shown := read_notice()) == (True, True):
+            assert time.monotonic() < deadline
+        assert shown == (False, True)
+        assert read_notice() == (False, False)
 
 
 @pytest.mark.slow

@@ -223,7 +223,8 @@ def overview(visit: Visit) -> Page:
         intervals=intervals,
         forecast=site.forecasts.get,
     )
-    return Page("overview.html", "Overview", {"overview": found}, "/overview")
+    is_pending = any(model.upcoming.is_pending for model in found.models)
+    return Page("overview.html", "Overview", {"overview": found}, "/overview", reloads_itself=is_pending)
 
 
 ROUTES = [page("/overview", overview)]
