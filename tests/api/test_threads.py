@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import signal
 import socket
+import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
@@ -17,10 +18,21 @@ from tests.conftest import configure
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.api.conftest import Serve, ServeProcess, Turnstile
+    import httpx2
+
+    from tests.api.conftest import Serve, ServeProcess, Server, Turnstile
     from tests.command_line import Runner
 
 IMPATIENT = 0.5  # seconds
+
+
+def get_in_time(server: Server, path: str, turnstile: Turnstile | None = None) -> httpx2.Response:
+    """Ask until an answer is made within the time limit, which a busy machine may exceed."""
+    deadline = time.monotonic() + PATIENCE
+    while (answer := server.get(path)).status_code == 503 and time.monotonic() < deadline:
+        if turnstile is not None:
+            turnstile.let_through()  # the call that took too long
+    return answer
 
 
 def test_a_stuck_forecast_is_given_up(
@@ -36,7 +48,7 @@ def test_a_stuck_forecast_is_given_up(
     assert server.get("/health/ready").status_code == 200, "there is a second thread"
     for _ in range(2):
         turnstile.let_through()
-    assert server.get("/models/predict/timing").status_code == 200
+    assert get_in_time(server, "/models/predict/timing", turnstile).status_code == 200
 
 
 def test_the_server_is_busy_until_a_stuck_thread_comes_back(
@@ -54,7 +66,7 @@ def test_the_server_is_busy_until_a_stuck_thread_comes_back(
     assert server.get("/health/live").status_code == 200
     for _ in range(3):
         turnstile.let_through()
-    assert server.get("/models/predict/timing").status_code == 200
+    assert get_in_time(server, "/models/predict/timing", turnstile).status_code == 200
     assert server.get("/health/ready").status_code == 200
 
 
@@ -95,8 +107,8 @@ def test_a_database_that_does_not_answer_times_out(
         assert re.search(r'retrainer_stuck_threads\{work="look"\} [123]\.0', metrics.text), "its own at least"
         connection.rollback()
     engine.dispose()
-    assert server.get("/health/ready").status_code == 200
-    assert server.get("/models/versions").json() == {"versions": [], "count": 0}
+    assert get_in_time(server, "/health/ready").status_code == 200
+    assert get_in_time(server, "/models/versions").json() == {"versions": [], "count": 0}
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
