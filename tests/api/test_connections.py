@@ -72,6 +72,8 @@ def test_the_connection_that_waits_longest_gives_way(
     serve: Serve, waiting_in_production: dict[str, str], turnstile: Turnstile, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("retrainer.api.server.MAX_CONNECTIONS", 4)
+    for name in ("server.HEAD_SECONDS", "middleware.CHUNK_SECONDS", "middleware.BODY_SECONDS"):
+        monkeypatch.setattr(f"retrainer.api.{name}", PATIENCE)
     server = serve(env=waiting_in_production)
     with ExitStack() as stack:
         busy = stack.enter_context(raw(server, "GET /models/predict/timing HTTP/1.1"))
@@ -91,13 +93,14 @@ def test_the_connection_that_waits_longest_gives_way(
 
 
 def test_the_head_of_a_request_must_arrive_in_time(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("retrainer.api.server.HEAD_SECONDS", 0.5)
+    monkeypatch.setattr("retrainer.api.server.HEAD_SECONDS", PATIENCE)
     server = serve()
     silent = socket.create_connection(("127.0.0.1", server.port), timeout=PATIENCE)
     trickling, kept = raw(server, "GET / HTTP/1.1"), raw(server, "GET /health/live HTTP/1.1")
     with silent, trickling, kept:
         kept.sendall(b"\r\n")
         assert kept.recv(4096).startswith(b"HTTP/1.1 200 ")
+        monkeypatch.setattr("retrainer.api.server.HEAD_SECONDS", 0.5)
         trickling.settimeout(0.05)
         closed = False
         while not closed:  # a byte in time does not help
