@@ -94,6 +94,7 @@ def test_only_one_of_several_concurrent_retrains_starts(
     refused = next(answer for answer in answers if answer.status_code == 409)
     assert refused.json()["error"]["code"] == "run_in_progress"
     assert servers[0].get("/models/training-history?model_type=timing&status=running").json()["count"] == 1
+    turnstile.await_arrival()
     assert len(runs_of(folder)) == 1
 
 

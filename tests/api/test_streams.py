@@ -22,7 +22,7 @@ from tests.conftest import NOW, configure, open_project, regular_posts, runtime_
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.api.conftest import Serve, Server
+    from tests.api.conftest import Serve, Server, Turnstile
     from tests.command_line import Runner
     from tests.conftest import Prepare
 
@@ -314,8 +314,10 @@ def test_the_status_covers_all_streams_or_those_that_match(
 
 
 @pytest.mark.slow
-def test_a_retrain_of_all_streams(versions: dict[str, list[str]], serve: Serve) -> None:
-    server = serve()
+def test_a_retrain_of_all_streams(
+    versions: dict[str, list[str]], serve: Serve, waiting: dict[str, str], turnstile: Turnstile
+) -> None:
+    server = serve(env={**waiting, "WAIT_TO_TRAIN": str(turnstile.path)})
     everything = {"all_streams": True, "model_type": "timing", "auto_promote": False}
     for wrong in ({"jobs": 2}, {"max_cost": 1.0}, {**everything, "jobs": 0}, {**everything, "max_cost": -1}):
         assert server.post("/models/retrain?stream=news", json=wrong).status_code == 422
@@ -325,6 +327,8 @@ def test_a_retrain_of_all_streams(versions: dict[str, list[str]], serve: Serve) 
     again = server.post("/models/retrain", json=everything)
     assert again.status_code == 409
     assert again.json()["error"]["code"] == "run_in_progress"
+    for _ in NAMES:
+        turnstile.let_through()
     deadline = time.monotonic() + PATIENCE
     while server.get("/models/training-history?status=completed").json()["total"] < 9:
         assert time.monotonic() < deadline
