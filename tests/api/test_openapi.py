@@ -15,7 +15,7 @@ import pytest
 from retrainer.api.middleware import PUBLIC_PATHS
 from retrainer.api.routes.read import PAID_PREFIXES
 from retrainer.render.documents.base import documents_by_name
-from tests.api.conftest import TOKEN, WITH_TOKEN
+from tests.api.conftest import PATIENCE, TOKEN, WITH_TOKEN
 from tests.conftest import open_project, regular_posts
 from tests.shared import requirements
 
@@ -75,6 +75,7 @@ def schemathesis(server: Server, folder: Path, *arguments: str, timeout: float =
     project.close()
     command = [sys.executable, "-m", "schemathesis.cli", "--config-file", str(config), "run"]
     command += [f"{server.url}/openapi.json", "--checks", "all", "--mode", "all", "--seed", SEED, "--no-color"]
+    command += ["--request-timeout", str(PATIENCE)]
     command += arguments
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, timeout=timeout)
     assert done.returncode == 0, done.stdout + done.stderr
