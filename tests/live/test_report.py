@@ -208,7 +208,8 @@ def test_a_summary_agrees_with_the_report(live: Project) -> None:
     record_scores(live, "naive", losses(400, 3.0), losses(400, 5.0, seed=2))
     record_scores(live, "previous", losses(300, 3.0), losses(300, 3.5, seed=3), other_version_id=first)
     report = report_live(live, "timing", LATER)
-    summary = summarize_live(live.registry)[live.registry.key("timing")]
+    summaries, _ = summarize_live(live.registry)
+    summary = summaries[live.registry.key("timing")]
     assert (summary.verdict, summary.num_posts, summary.fit) == (report.verdict, report.num_posts, report.fit)
     for one, other in zip(summary.comparisons, report.comparisons, strict=True):
         assert one.live == pytest.approx(other.live)
@@ -218,7 +219,8 @@ def test_a_summary_agrees_with_the_report(live: Project) -> None:
 
 def test_one_of_several_streams_is_worse_at_the_evidence_of_a_rollback(live: Project) -> None:
     record_scores(live, "naive", losses(100, 3.0), losses(100, 5.0, seed=2))
-    (found,) = summarize_live(live.registry).values()
+    summaries, _ = summarize_live(live.registry)
+    (found,) = summaries.values()
     for e_value, alone, one_of_several in ((19.0, False, False), (20.0, True, False), (100.0, True, True)):
         summary = replace(found, comparisons=[replace(found.comparisons[0], e_worse=e_value)])
         seen = [summary.find_worse(several=several) is not None for several in (False, True)]

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 import pytest
+from anthropic.resources.messages import DEPRECATED_MODELS
 from anthropic.types import Message
 from anthropic.types.shared import ErrorResponse
 from pydantic import TypeAdapter
@@ -725,11 +726,12 @@ def test_a_deprecated_model_is_a_warning(
     claude: LoadedAlgorithm, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setenv("ANTHROPIC_API_KEY", KEY)
+    model, day = next(iter(DEPRECATED_MODELS.items()))  # which models are is for each release of the SDK to say
     claude.check_ready(options(claude))
     assert caplog.messages == []
-    claude.check_ready(options(claude, model="claude-sonnet-4-5"))
-    assert "'claude-sonnet-4-5' is deprecated and will be retired on November 30th, 2026" in caplog.text
-    assert "No price is set for the model 'claude-sonnet-4-5'" in caplog.text
+    claude.check_ready(options(claude, model=model))
+    assert f"'{model}' is deprecated and will be retired on {day}" in caplog.text
+    assert f"No price is set for the model '{model}'" in caplog.text
 
 
 # --- options --------------------------------------------------------------------------------------
