@@ -129,15 +129,16 @@ def check_models_folder(project: Project) -> Iterator[Problem]:
 
 
 def check_live(registry: Registry, *, several: bool) -> Iterator[Problem]:
-    """Check that live scores can be read, and prove no production version worse than the naive or previous one.
+    """Check that live scores can be read, and that none proves production worse than naive or its predecessor.
 
     Args:
         several: whether the streams of the registry are some of several.
     """
     summaries, damaged = summarize_live(registry)
     for key, error in damaged.items():
-        message = f"the live scores of the {key.model_type} model{of_stream(key.stream, several=several)} are unknown"
-        yield Problem("damaged_scores", key.model_type, f"{message}: {error.message}", error.hint, key.stream)
+        of = of_stream(key.stream, several=several)
+        message = f"cannot read the live scores of the {key.model_type} model{of}: {error.message}"
+        yield Problem("damaged_scores", key.model_type, message, error.hint, key.stream)
     for key, found in summaries.items():
         worse = found.find_worse(several=several)
         if worse is None:

@@ -10,6 +10,7 @@ from starlette.exceptions import HTTPException
 
 from retrainer.api.responses import DocumentResponse
 from retrainer.errors import RetrainerError, UnknownName
+from retrainer.escapes import shorten
 from retrainer.logs import WITH_TRACEBACK
 from retrainer.render.documents.base import ErrorTextDocument, FailureDocument
 from retrainer.web.pages import answer_error, retry_headers
@@ -75,7 +76,7 @@ async def _handle_error(_request: Request, error: RetrainerError) -> Response:
 async def _handle_invalid_request(_request: Request, error: RequestValidationError) -> Response:
     first = error.errors()[0]
     location, *path = (str(part) for part in first["loc"])
-    name = _shorten(".".join(path) if path and not path[0].isdigit() else location)
+    name = shorten(".".join(path) if path and not path[0].isdigit() else location, MAX_VALUE_LENGTH)
     hint = ""
     if first["type"] == "missing":
         message = f"{name} is missing"
@@ -87,7 +88,7 @@ async def _handle_invalid_request(_request: Request, error: RequestValidationErr
         message, hint = f"unknown key '{name}' in the {location}", "/openapi.json lists them"
     else:
         requirement = first["msg"].removeprefix("Input ").removeprefix("String ").removeprefix("Value error, ")
-        message = f"{name}: invalid value '{_shorten(str(first['input']))}': {requirement}"
+        message = f"{name}: invalid value '{shorten(str(first['input']), MAX_VALUE_LENGTH)}': {requirement}"
     return failure(422, "usage", message, hint=hint)
 
 
@@ -95,12 +96,9 @@ async def _handle_http_error(request: Request, error: HTTPException) -> Response
     is_browser = "text/html" in request.headers.get("accept", "")
     if error.status_code == NOT_FOUND and request.method == "GET" and is_browser:
         missing = UnknownName(
-            f"no page '{_shorten(request.url.path)}'", hint="Start from the first page, which links to all others"
+            f"no page '{shorten(request.url.path, MAX_VALUE_LENGTH)}'",
+            hint="Start from the first page, which links to all others",
         )
         return await answer_error(request, missing)
     code, hint = _HTTP_ERRORS.get(error.status_code, ("http", ""))
     return failure(error.status_code, code, error.detail.lower(), hint=hint, headers=error.headers)
-
-
-def _shorten(text: str) -> str:
-    return text if len(text) <= MAX_VALUE_LENGTH else f"{text[:MAX_VALUE_LENGTH]}…"

@@ -62,7 +62,8 @@ def live(
     if one is None and as_json:
         console.document(documents.live.LiveModelsDocument.from_summaries(found))
     elif one is None:
-        live_text.show_summaries(found, short_ids)
+        if found or not failed:
+            live_text.show_summaries(found, short_ids)
     else:
         _show(reports, previews, plot, since=since, as_json=as_json)
     return 1 if one is None and failed else 0

@@ -14,6 +14,7 @@ from retrainer.errors import DamagedValue, RetrainerError
 from retrainer.evaluation.sequential import ROLLBACK_THRESHOLD, EProcess, select_by_e_bh
 from retrainer.live.rollback import Review, Rule, act, is_watched
 from retrainer.live.scores import load_evidence, read_scores
+from retrainer.live.summary import read_comparisons
 from retrainer.model_types import MODEL_TYPE_NAMES
 
 if TYPE_CHECKING:
@@ -24,8 +25,11 @@ if TYPE_CHECKING:
     from retrainer.project import Project
     from retrainer.registry.live_tables import LiveComparison
     from retrainer.runtime import Runtime
+    from retrainer.streams import ModelKey
 
 log = logging.getLogger(__name__)
+
+_MOST_WATCHED = 2  # comparisons of a model: with the naive forecast, and with the previous version
 
 
 def review_fleet(
@@ -49,7 +53,9 @@ def review_fleet(
     Raises:
         DatabaseError: the database cannot be read.
     """
-    selected, rule = _select(project, streams, model_types, now)
+    selected, rule, damaged = _select(project, streams, model_types, now)
+    for key, problem in damaged.items():
+        log.warning("No rollback of the %s model of '%s': %s", key.model_type, key.stream, problem)
     reviews = []
     for one in selected:
         try:
@@ -64,42 +70,47 @@ def review_fleet(
 
 def preview_fleet(project: Project, runtime: Runtime, model_type: ModelTypeName, now: datetime) -> Review:
     """Return what `review_fleet` of all streams would do with the model of one, which was just brought up to date."""
-    selected, rule = _select(project, project.list_streams(), MODEL_TYPE_NAMES, now)
+    selected, rule, damaged = _select(project, project.list_streams(), MODEL_TYPE_NAMES, now)
+    key = project.registry.key(model_type)
+    if key in damaged:
+        raise damaged[key]
     for one in selected:
-        if (one.stream, one.model_type) == (project.stream, model_type):
+        if one.model_key == key:
             return act(project, runtime, one, rule, now, dry_run=True)
     return Review(project.stream, model_type, "kept")
 
 
 def _select(
     project: Project, streams: Collection[str], model_types: Sequence[ModelTypeName], now: datetime
-) -> tuple[list[LiveComparison], Rule]:
-    """Return the comparisons in which production is proved worse, of some streams and types, and the rule.
+) -> tuple[list[LiveComparison], Rule, dict[ModelKey, DamagedValue]]:
+    """Return the comparisons that prove production worse, of some streams and types, the rule, and what is damaged.
 
     None is proved by less than is asked of a single model: of few comparisons, the rate alone would ask for little.
     """
-    watched = _list_watched(project)
+    watched, damaged = _read_watched(project)
     decided = _list_decided(project, now)
+    # Damaged ones count, so that the others need no less evidence.
+    total = len(watched) + _MOST_WATCHED * len(damaged) + len(decided)
     candidates = {one.comparison_id: one for one in watched if one.stream in streams and one.model_type in model_types}
     e_values: dict[int | str, float] = {}
-    for key, one in candidates.items():
+    for comparison_id, one in candidates.items():
         try:
-            e_values[key] = _measure(project, one, now)
-        except DamagedValue as error:  # it still counts among the comparisons: the others need no less evidence
-            log.warning("No rollback of %s of '%s': %s", one.model_type, one.stream, error)
+            e_values[comparison_id] = _measure(project, one, now)
+        except DamagedValue as error:
+            damaged[one.model_key] = error
     enough = {key: value for key, value in (e_values | decided).items() if value >= ROLLBACK_THRESHOLD}
-    rate, total = project.settings.for_all.live.false_rollback_rate, len(watched) + len(decided)
+    rate = project.settings.for_all.live.false_rollback_rate
     proved = select_by_e_bh(enough, total, rate)
     limit = max(ROLLBACK_THRESHOLD, total / (rate * len(proved))) if proved else ROLLBACK_THRESHOLD
     rule = Rule(limit, {"num_comparisons": total, "false_rollback_rate": rate})
-    return [one for comparison_id, one in candidates.items() if comparison_id in proved], rule
+    return [one for comparison_id, one in candidates.items() if comparison_id in proved], rule, damaged
 
 
-def _list_watched(project: Project) -> list[LiveComparison]:
-    """Return the comparisons that may lead to a rollback, of all streams."""
-    comparisons = project.registry.across(None).list_current_live_comparisons(("previous", "naive"))
+def _read_watched(project: Project) -> tuple[list[LiveComparison], dict[ModelKey, DamagedValue]]:
+    """Return the comparisons that may lead to a rollback, of all streams, and the errors of damaged ones."""
+    comparisons, damaged = read_comparisons(project.registry.across(None))
     settings = project.settings.for_streams({one.stream for one in comparisons})
-    return [one for one in comparisons if is_watched(one, settings[one.stream].live)]
+    return [one for one in comparisons if is_watched(one, settings[one.stream].live)], damaged
 
 
 def _measure(project: Project, comparison: LiveComparison, now: datetime) -> float:

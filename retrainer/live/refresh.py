@@ -58,7 +58,7 @@ def refresh_streams(
 ) -> tuple[dict[ModelKey, LiveSummary], set[ModelKey]]:
     """Return a summary of each production version of some streams; up to 100 are brought up to date first.
 
-    A model that fails is logged, and shown by the scores recorded so far, unless they are damaged.
+    A model that fails is logged and shown by the scores recorded so far; one whose scores are damaged is left out.
 
     Args:
         streams: their names; None for all.

@@ -177,7 +177,7 @@ def report_live(
         hint = f"Run `retrainer train {model_type}{stream_argument(project.stream, several=several)}`"
         of = of_stream(project.stream, several=several)
         raise NothingInProduction(f"no {model_type} version{of} is in production", hint=hint)
-    readers = [_Reader(model_type, row) for row in list_comparisons(registry) if row.model_type == model_type]
+    readers = [_Reader(model_type, row) for row in list_comparisons(registry, model_type)]
     for reader in readers:
         reader.read(project, now)
     comparisons = [reader.report() for reader in readers]

@@ -180,40 +180,49 @@ class LiveSummary:
 def summarize_live(
     registry: Registry, model_type: ModelTypeName | None = None
 ) -> tuple[dict[ModelKey, LiveSummary], dict[ModelKey, DamagedValue]]:
-    """Return a summary of each production version, and what is wrong where its live scores are damaged, by model."""
-    versions = [one for one in registry.list_production() if model_type in {None, one.model_type}]
-    unreadable: dict[str, DamagedValue] = {}
-    try:
-        rows = list_comparisons(registry)
-    except DamagedValue:
-        rows, unreadable = _list_readable(registry, sorted({version.stream for version in versions}))
+    """Return a summary of each production version, and the error of each whose live scores are damaged."""
+    rows, damaged = read_comparisons(registry, model_type)
     by_model: dict[ModelKey, list[LiveComparison]] = {}
     for row in rows:
         by_model.setdefault(row.model_key, []).append(row)
     found: dict[ModelKey, LiveSummary] = {}
-    damaged: dict[ModelKey, DamagedValue] = {}
-    for version in versions:
+    for version in registry.list_production():
         key = version.model_key
+        if key in damaged or model_type not in {None, key.model_type}:
+            continue
         try:
-            if version.stream in unreadable:
-                raise unreadable[version.stream]
-            comparisons = [ComparisonReport.from_row(row) for row in by_model.get(key, [])]
+            found[key] = LiveSummary(version, [ComparisonReport.from_row(row) for row in by_model.get(key, [])])
         except DamagedValue as error:
             damaged[key] = error
-        else:
-            found[key] = LiveSummary(version, comparisons)
     return found, damaged
 
 
-def _list_readable(registry: Registry, streams: Sequence[str]) -> tuple[list[LiveComparison], dict[str, DamagedValue]]:
-    """Return the current comparisons of some streams, and the errors of those that cannot be read."""
+def read_comparisons(
+    registry: Registry, model_type: ModelTypeName | None = None
+) -> tuple[list[LiveComparison], dict[ModelKey, DamagedValue]]:
+    """Return the current comparisons that can be read, and the error of each model that has others."""
     try:
-        return list_comparisons(registry.across(streams)), {}
+        return list_comparisons(registry, model_type), {}
+    except DamagedValue:
+        keys = sorted(one.model_key for one in registry.list_production() if model_type in {None, one.model_type})
+    return _read_undamaged(registry, keys)
+
+
+def _read_undamaged(
+    registry: Registry, keys: Sequence[ModelKey]
+) -> tuple[list[LiveComparison], dict[ModelKey, DamagedValue]]:
+    """Do it for some models: a damaged row fails a whole query, so it is looked for by halves."""
+    if not keys:
+        return [], {}
+    across = registry.across({key.stream for key in keys})
+    try:
+        rows = list_comparisons(across, keys[0].model_type if len(keys) == 1 else None)
+        return [row for row in rows if row.model_key in keys], {}
     except DamagedValue as error:
-        if len(streams) == 1:
-            return [], {streams[0]: error}
-    middle = len(streams) // 2  # one row fails the whole query
-    (first, some), (second, others) = (_list_readable(registry, part) for part in (streams[:middle], streams[middle:]))
+        if len(keys) == 1:
+            return [], {keys[0]: error}
+    middle = len(keys) // 2
+    (first, some), (second, others) = (_read_undamaged(registry, part) for part in (keys[:middle], keys[middle:]))
     return first + second, some | others
 
 
@@ -240,12 +249,15 @@ def score_versions(rows: Iterable[LiveComparison]) -> dict[str, Score]:
     }
 
 
-def list_comparisons(registry: Registry) -> list[LiveComparison]:
+def list_comparisons(registry: Registry, model_type: ModelTypeName | None = None) -> list[LiveComparison]:
     """Return the current comparisons of the fits in production, of all streams of the registry, in a fixed order.
 
     With a challenger, only that of a running A/B test.
+
+    Args:
+        model_type: None for both.
     """
-    rows = registry.list_current_live_comparisons()
+    rows = registry.list_current_live_comparisons(model_type)
     if any(row.against == "challenger" for row in rows):
         tested = {test.comparison_id for test in registry.list_running_tests()}
         rows = [row for row in rows if row.against != "challenger" or row.comparison_id in tested]

@@ -8,7 +8,7 @@ from sqlalchemy import and_, case, delete, func, insert, or_, select, update
 from sqlalchemy.orm.attributes import set_committed_value
 
 from retrainer.registry.forecast_states import drop_forecast_states
-from retrainer.registry.live_tables import COMPARED_WITH, ABTest, LiveComparison, LiveScore
+from retrainer.registry.live_tables import ABTest, LiveComparison, LiveScore
 from retrainer.registry.queries import PLAIN, is_of
 from retrainer.registry.scope import Scope
 from retrainer.registry.tables import LedgerEntry, ModelVersion, TrainingRun
@@ -130,8 +130,8 @@ class Live(Scope):
             run_as_of, rollback = session.execute(query).one()
         return run_as_of, rollback
 
-    def list_current_live_comparisons(self, against: Sequence[str] = COMPARED_WITH) -> list[LiveComparison]:
-        """Return the comparison of each kind that was used last, of the fits in production, of all streams."""
+    def list_current_live_comparisons(self, model_type: ModelTypeName | None = None) -> list[LiveComparison]:
+        """Return the comparison of each kind that was used last, of the fits in production; None for both types."""
         fit = case(
             (ModelVersion.refit_id.is_(None), ModelVersion.version_id),
             else_=ModelVersion.version_id + "/" + ModelVersion.refit_id,
@@ -145,9 +145,11 @@ class Live(Scope):
             select(LiveComparison)
             .join(ModelVersion, of_fit)
             .where(self.is_within(ModelVersion), ModelVersion.is_production)
-            .where(LiveComparison.is_current, LiveComparison.against.in_(against))
+            .where(LiveComparison.is_current)
             .order_by(ModelVersion.stream, ModelVersion.model_type.desc())  # SQLite begins with the table in order
         )
+        if model_type is not None:
+            query = query.where(ModelVersion.model_type == model_type)
         with self.database.read() as session:
             return list(session.scalars(query))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime  # noqa: TC003  SQLAlchemy evaluates the annotations
 from typing import Any
 
-from sqlalchemy import JSON, CheckConstraint, ForeignKey, Index, String, Text, text
+from sqlalchemy import JSON, CheckConstraint, ForeignKey, Index, LargeBinary, String, Text, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from retrainer.registry.tables import PREFIX, Base, ModelVersion, Numbers, OfModel, PlainText, one_of
@@ -40,12 +40,12 @@ class LiveComparison(OfModel, Base):
     through: Mapped[datetime | None]  # the time of the last post that was looked at …
     through_post_id: Mapped[str | None] = mapped_column(Text)  # … and its id
     rescore_from: Mapped[datetime | None]  # posts changed: scores from this time on are to be made again
-    posts_digest: Mapped[bytes | None]  # of the posts of a foreign table up to `through`
+    posts_digest: Mapped[bytes | None] = mapped_column(LargeBinary)  # of the posts of a foreign table up to `through`
     num_scored: Mapped[int] = mapped_column(default=0)
     sums: Mapped[list[Any]] = mapped_column(default=list)  # of `figures` over all scores; none without scores
     other_sums: Mapped[list[Any]] = mapped_column(default=list)
-    state: Mapped[bytes]
-    naive_model: Mapped[bytes | None] = mapped_column(deferred=True)  # fitted to the posts to the start
+    state: Mapped[bytes] = mapped_column(LargeBinary)
+    naive_model: Mapped[bytes | None] = mapped_column(LargeBinary, deferred=True)  # fitted to the posts to the start
 
     __table_args__ = (
         CheckConstraint(one_of("against", COMPARED_WITH), name="ck_retrainer_live_comparisons_against"),
@@ -147,6 +147,6 @@ class ForecastState(OfModel, Base):
     through: Mapped[datetime]  # the time of the last post that it knows …
     through_post_id: Mapped[str] = mapped_column(Text)  # … and its id
     good_for: Mapped[int]  # so many more posts; then there should be a new one
-    data: Mapped[bytes]
+    data: Mapped[bytes] = mapped_column(LargeBinary)
 
     __table_args__ = (Index("ix_retrainer_forecast_states_stream", "stream", "model_type"),)

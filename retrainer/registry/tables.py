@@ -22,7 +22,6 @@ from sqlalchemy import (
     Double,
     ForeignKey,
     Index,
-    Integer,
     LargeBinary,
     String,
     Text,
@@ -120,42 +119,6 @@ class Number(TypeDecorator[float]):
         raise DamagedValue.instead_of(value, "a number")
 
 
-class WholeNumber(TypeDecorator[int]):
-    """A whole number; SQLite lets other programs write any text into its column."""
-
-    impl = Integer
-    cache_ok = True
-
-    @property
-    def python_type(self) -> type[int]:
-        """The type of the values."""
-        return int
-
-    def process_result_value(self, value: Any | None, dialect: Dialect) -> int | None:  # noqa: ARG002
-        """Check that it is one."""
-        if value is None or isinstance(value, int):
-            return value
-        raise DamagedValue.instead_of(value, "a whole number")
-
-
-class Bytes(TypeDecorator[bytes]):
-    """Bytes; SQLite lets other programs write a text or a number into their column."""
-
-    impl = LargeBinary
-    cache_ok = True
-
-    @property
-    def python_type(self) -> type[bytes]:
-        """The type of the values."""
-        return bytes
-
-    def process_result_value(self, value: Any | None, dialect: Dialect) -> bytes | None:  # noqa: ARG002
-        """Check that it is bytes."""
-        if value is None or isinstance(value, bytes):
-            return value
-        raise DamagedValue.instead_of(value, "bytes")
-
-
 class Numbers(TypeDecorator[list[float]]):
     """A list of finite numbers as JSON; other programs can write any JSON into its column."""
 
@@ -184,14 +147,7 @@ def one_of(column: str, values: tuple[str, ...]) -> str:
 class Base(DeclarativeBase):
     """Base of the tables."""
 
-    type_annotation_map = {  # noqa: RUF012
-        datetime: UTCDateTime,
-        int: WholeNumber,
-        float: Number,
-        bytes: Bytes,
-        dict[str, Any]: JSON,
-        list[Any]: JSON,
-    }
+    type_annotation_map = {datetime: UTCDateTime, float: Number, dict[str, Any]: JSON, list[Any]: JSON}  # noqa: RUF012
 
 
 class DatabaseIdentity(Base):
@@ -411,7 +367,7 @@ class VersionFile(Base):
     path: Mapped[str] = mapped_column(String(400), primary_key=True)  # relative to the version's folder
     sha256: Mapped[str] = mapped_column(String(64))
     size: Mapped[int] = mapped_column(BigInteger)
-    data: Mapped[bytes | None] = mapped_column(deferred=True)  # NULL if the version is larger than 32 MB
+    data: Mapped[bytes | None] = mapped_column(LargeBinary, deferred=True)  # NULL if the version is larger than 32 MB
 
 
 class LedgerEntry(OfModel, Base):

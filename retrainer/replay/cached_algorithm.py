@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
+import resource
 import tempfile
 import time
 from dataclasses import dataclass, fields
@@ -262,8 +262,9 @@ def _call_plugin(model: TrainedModel, posts: pd.DataFrame, origins: Origins) -> 
 
 
 def _processor_seconds() -> float:
-    """Return the processor time of this process, and of its finished children in steps of some milliseconds."""
-    return time.process_time() + sum(os.times()[2:4])
+    """Return the processor time of this process and its finished children."""
+    children = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return time.process_time() + children.ru_utime + children.ru_stime
 
 
 def _hash(*parts: str | bytes) -> str:

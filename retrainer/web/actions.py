@@ -64,7 +64,7 @@ async def _carry_out(
         done, stream = await site.threads.run("change", carry_out)
     except ProductionChanged as error:
         return await _confirmation(request, change, target, session, error)
-    session.notices.append(done.message)
+    session.notices[:] = [done.message]
     return redirect(address_of(done.address, stream=stream))
 
 

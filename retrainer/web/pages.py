@@ -72,7 +72,7 @@ def route_of(spec: PageSpec) -> Route:
                 visit = visit_of(request, query, session, spec.about)
                 page = view(visit)
                 if page.reloads_itself and session and notice:
-                    session.notices.append(notice)  # too soon for a reader
+                    session.notices.append(notice)  # it reloads before the notice can be read
                 is_dated = cached in {"never", "briefly"}
                 return render_page(page, Frame.around(page, visit, notice, is_dated=is_dated))
 

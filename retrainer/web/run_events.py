@@ -92,7 +92,7 @@ def event_data(view: RunView) -> str:
         for step in view.steps
     ]
     log = "" if view.log is None else visible_lines("\n".join(view.log.lines[-LINES:]))
-    return json.dumps({"state": describe_state(view), "steps": steps, "log": log})
+    return json.dumps({"state": describe_state(view), "running": view.is_running, "steps": steps, "log": log})
 
 
 ROUTES = [Route("/run/{run_id}/events", run_events, name="run_events")]

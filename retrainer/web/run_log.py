@@ -34,7 +34,7 @@ class RunLog:
     Attributes:
         source: the file, relative to the project folder.
         lines: the last ones.
-        is_own: whether the file is of this run alone, since the server started it.
+        is_own: whether the file holds this run alone, which the server started.
         is_cut: whether earlier lines are left out.
     """
 

@@ -70,7 +70,8 @@ def _algorithms(project: Project) -> dict[str, str]:
 
 def _comparison_of(project: Project, stream: str) -> LiveComparison:
     """Return the comparison of a stream's production version with the one before."""
-    (found,) = project.for_stream(stream).registry.list_current_live_comparisons(("previous",))
+    current = project.for_stream(stream).registry.list_current_live_comparisons()
+    (found,) = (one for one in current if one.against == "previous")
     return found
 
 

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+import sqlalchemy as sa
 
 from retrainer.errors import NothingInProduction
 from retrainer.evaluation.sequential import ConfidenceSequence, EProcess, Stakes
 from retrainer.live.error_interval import ErrorInterval
 from retrainer.live.report import report_live
 from retrainer.live.summary import summarize_live
-from retrainer.model_types import get_model_type
+from retrainer.model_types import MODEL_TYPE_NAMES, get_model_type
 from retrainer.pipeline.run import retrain
 from retrainer.registry.ledger import new_entry
 from tests.conftest import NOW, open_project, regular_posts, runtime_of, train_both_types, train_timing
@@ -200,6 +201,21 @@ def test_content_has_no_distributions(folder: Path, prepare: Prepare) -> None:
     assert found.weeks[0].live.crps is None
     assert found.weeks[0].live.coverage is None
     assert found.num_posts == 60
+    project.close()
+
+
+@pytest.mark.slow
+def test_damaged_scores_of_one_model_type_hide_no_other(folder: Path, prepare: Prepare) -> None:
+    prepare(folder, train_both_types)
+    project = open_project(folder)
+    for model_type in MODEL_TYPE_NAMES:
+        record_scores(project, "naive", losses(60, 3.0), losses(60, 4.0, seed=2), model_type=model_type)
+    with project.registry.database.write() as session:
+        session.execute(sa.text("UPDATE retrainer_live_comparisons SET sums = '{}' WHERE model_type = 'timing'"))
+    summaries, damaged = summarize_live(project.registry)
+    assert [key.model_type for key in summaries] == ["content"]
+    assert [key.model_type for key in damaged] == ["timing"]
+    assert report_live(project, "content", LATER).num_posts == 60
     project.close()
 
 

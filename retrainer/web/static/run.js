@@ -1,5 +1,5 @@
 "use strict";
-// Follow a running run by server-sent events. Without this file, the page is loaded again every few seconds.
+// Follow a run and its log by server-sent events. Without this file, the page is loaded again every few seconds.
 (() => {
   const followed = document.querySelector("[data-events]");
   if (!followed || !window.EventSource) return;
@@ -25,6 +25,7 @@
   source.addEventListener("run", (event) => {
     const run = JSON.parse(event.data);
     setText(state, run.state);
+    if (!run.running) window.clearInterval(timer);
     for (const step of run.steps) {
       const row = document.querySelector(`[data-step="${Number(step.number)}"]`);
       if (!row) continue;

@@ -187,7 +187,7 @@ class CachedReports:
         """
         version = project.registry.get_production(model_type)
         fit = None if version is None else (version.fit, version.promoted_at)
-        rows = [row for row in list_comparisons(project.registry) if row.model_type == model_type]
+        rows = list_comparisons(project.registry, model_type)
         scored = tuple((row.comparison_id, row.num_scored, *Progress.of(row)) for row in rows)
 
         def report() -> LiveReport | RetrainerError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -49,7 +50,7 @@ class RunView:
         run: the run, closed if its process is dead.
         steps: the seven steps.
         log: as far as it was found.
-        is_followed: whether a browser follows it: it goes on, or its process may still write to its log.
+        is_followed: whether the page follows it: it goes on, or its process may still write to its log.
         decision: the entry of the ledger that the run ended with.
         evidence: None if nothing was compared.
     """
@@ -89,7 +90,9 @@ def find_run(site: Site, name: str, stream: str | None, now: datetime) -> RunVie
     found = site.streams.find_run(name, stream)
     project = site.project.for_stream(found.stream)
     record = load_record(project, found)
-    may_write = is_gone(found.process) is False  # known before the log is read, so that no line is missed
+    # Asked before the log is read, so that no line is missed. The server, which recorded a run that it could not start,
+    # writes nothing to it.
+    may_write = found.pid != os.getpid() and is_gone(found.process) is False
     log = read_run_log(project.folder, site.runs.log_folder, found)
     is_followed = found.status == "running" or (log is not None and log.is_own and may_write)
     evidence = _read_evidence(found, record.decision)
