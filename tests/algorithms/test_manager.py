@@ -416,7 +416,7 @@ def score(forecasts, targets):
         str(site),
         str(source),
     ]
-    subprocess.run([sys.executable, "-m", "pip", *command], check=True, timeout=120)
+    subprocess.run([sys.executable, "-m", "pip", *command], check=True, timeout=600)
     environ = {
         "PYTHONPATH": str(site),
         "RETRAINER_TIMING_MODEL__ALGORITHM": "weekly",

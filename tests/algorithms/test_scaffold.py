@@ -24,7 +24,7 @@ ROOT = Path(__file__).parents[2]
 def install(package: Path, site: Path) -> dict[str, str]:
     """Build a wheel of a package and install it; return the environment that finds it."""
     offline = ["--quiet", "--no-deps", "--no-index", "--no-build-isolation", "--target", str(site)]
-    subprocess.run([sys.executable, "-m", "pip", "install", *offline, str(package)], check=True, timeout=120)
+    subprocess.run([sys.executable, "-m", "pip", "install", *offline, str(package)], check=True, timeout=600)
     return {"PYTHONPATH": str(site)}
 
 

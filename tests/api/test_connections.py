@@ -102,8 +102,9 @@ def test_the_head_of_a_request_must_arrive_in_time(serve: Serve, monkeypatch: py
         assert kept.recv(4096).startswith(b"HTTP/1.1 200 ")
         monkeypatch.setattr("retrainer.api.server.HEAD_SECONDS", 0.5)
         trickling.settimeout(0.05)
-        closed = False
+        closed, deadline = False, time.monotonic() + PATIENCE
         while not closed:  # a byte in time does not help
+            assert time.monotonic() < deadline
             try:
                 trickling.sendall(b"x")
                 closed = trickling.recv(1) == b""

@@ -92,6 +92,8 @@ class Load:
         """Send requests on one connection, which the server may close only after a silence."""
         reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
         while (path := await queue.get()) is not None:
+            if self.failures and time.monotonic() > self._deadline:
+                break  # a server that no longer answers is not waited for at each request
             sent = time.monotonic()
             try:
                 status = await self._request(reader, writer, f"GET {path}")

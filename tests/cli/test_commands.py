@@ -485,7 +485,7 @@ def test_an_interrupted_run_is_closed_and_exits_with_130(
         assert "another timing run is in progress since" in busy.err
         process.send_signal(getattr(signal, name))
         try:
-            _, err = process.communicate(timeout=60)
+            _, err = process.communicate(timeout=600)
         finally:
             process.kill()
     assert process.returncode == 130
@@ -565,7 +565,7 @@ def test_progress_shows_on_a_terminal_and_the_result_is_the_same(trained: str, f
     with subprocess.Popen(command, cwd=folder, env=environ, stdout=subprocess.PIPE, stderr=theirs) as process:
         os.close(theirs)
         shown = b""
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 600
         while time.monotonic() < deadline:
             try:
                 part = os.read(ours, 65536)
@@ -596,7 +596,7 @@ def test_the_spinner_is_erased_before_the_result(command: str, trained: str, fol
         with suppress(OSError):  # the other end is closed
             while part := os.read(ours, 65536):
                 shown += part
-        assert process.wait(60) == 0
+        assert process.wait(600) == 0
     os.close(ours)
     spinner, _, result = shown.decode().rpartition("\x1b[2K")  # erases the line
     assert "Working..." in spinner

@@ -184,7 +184,7 @@ def test_an_interrupted_replay_prints_its_results_and_can_be_resumed(
         turnstile.let_through()
         turnstile.await_arrival()  # at the second step, which never continues
         process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=60)
+        out, err = process.communicate(timeout=600)
     assert process.returncode == 130, err
     assert out.startswith("Interrupted after 3 of 15 steps. Results so far:")
     assert "configured" in out
@@ -229,7 +229,7 @@ def test_prefetch_workers_end_when_a_replay_is_killed(
         helpers = psutil.Process(process.pid).children(recursive=True)
         process.kill()
     assert len(helpers) >= 2
-    assert not psutil.wait_procs(helpers, timeout=60)[1]
+    assert not psutil.wait_procs(helpers, timeout=600)[1]
 
 
 @pytest.mark.slow

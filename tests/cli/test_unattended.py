@@ -190,7 +190,7 @@ def test_a_run_stuck_in_c_code_is_ended(retrainer: Runner, retrainer_process: Ru
     with Receiver() as receiver:
         environ = {
             **plugins.environ,
-            "RETRAINER_RETRAINING__MAX_RUN_MINUTES": "0.02",
+            "RETRAINER_RETRAINING__MAX_RUN_MINUTES": "0.2",
             "TOLD": receiver.url,
             "RETRAINER_NOTIFICATIONS__WEBHOOK__URL_VARIABLE": "TOLD",
             "RETRAINER_NOTIFICATIONS__HEALTHCHECK__URL_VARIABLE": "TOLD",
@@ -199,7 +199,7 @@ def test_a_run_stuck_in_c_code_is_ended(retrainer: Runner, retrainer_process: Ru
         assert [one.path for one in receiver.received] == ["/start", "/", "/fail"]
         assert receiver.received[1].json["event"] == "failure"
     assert done.code == 1
-    assert "the run took longer than 0.02 minutes" in done.err
+    assert "the run took longer than 0.2 minutes" in done.err
     (run,) = retrainer("history", "--json").json["training_runs"]
     assert run["status"] == "failed"
     assert "max_run_minutes" in run["error"]

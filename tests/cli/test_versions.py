@@ -88,7 +88,7 @@ def test_prune_asks_on_a_terminal(answer: str, deleted: bool, five: list[str], f
         while b"[y/N]" not in shown:
             shown += os.read(ours, 65536)
         os.write(ours, answer.encode())
-        out, _ = process.communicate(timeout=60)
+        out, _ = process.communicate(timeout=600)
     os.close(ours)
     assert process.returncode == 0
     assert b"Archived version" in out

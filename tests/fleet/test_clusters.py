@@ -37,7 +37,7 @@ from retrainer.parallel.remote_project import open_elsewhere, portable_settings
 from retrainer.registry.liveness import HEARTBEAT_SECONDS, MAX_MISSED_HEARTBEATS, ProcessIdentity, explain_death
 from retrainer.registry.staging import STAGING, _entry
 from retrainer.registry.tables import ModelVersion, TrainingRun
-from tests.clusters import Cluster, Dask, Ray
+from tests.clusters import Cluster, Dask, Ray, wait_until
 from tests.conftest import NOW, configure, open_project, runtime_of
 from tests.fleet.conftest import add_streams
 from tests.fleet.test_fleet import on_sqlite
@@ -98,9 +98,8 @@ def test_a_scheduler_that_goes_loses_no_stream(
     begun.mkdir()
     wait = f"import tempfile, time; tempfile.mkstemp(dir={str(begun)!r})\n"
     wait += f"while len(os.listdir({str(begun)!r})) > 5 and not Path({str(gone)!r}).exists(): time.sleep(0.01)"
-    plugins.add(
-        "waiting", timing_algorithm("waiting", train=wait)
-    )  # from the sixth run on, until the scheduler is gone
+    # From the sixth run on, they wait until the scheduler is gone.
+    plugins.add("waiting", timing_algorithm("waiting", train=wait))
     for name, value in plugins.environ.items():
         monkeypatch.setenv(name, value)
     registry = project.registry.across(None)
@@ -110,15 +109,14 @@ def test_a_scheduler_that_goes_loses_no_stream(
             assert process.poll() is None
             time.sleep(0.05)
         cluster.kill_scheduler()
-        out, err = process.communicate(timeout=300)
+        out, err = process.communicate(timeout=600)
         document = json.loads(out)
         assert process.returncode == 1, err
         assert "cluster at '127.0.0.1:" in document["stopped"]
         assert "is gone. Start it, and run the command again" in document["stopped"]
         assert "Traceback" not in err
         assert document["not_started"]
-    while len(registry.find_dead_runs()) < len(registry.list_running_runs()):
-        time.sleep(0.05)  # the processes of runs end after their workers
+    wait_until(lambda: len(registry.find_dead_runs()) >= len(registry.list_running_runs()), "runs go on")
     gone.touch()
     arguments = ("train", "timing", "--all-streams", "--if-due", "--jobs", "2", "--algorithm", "waiting", "--json")
     rest = retrainer(*arguments, env=plugins.environ)
@@ -157,7 +155,7 @@ def test_ctrl_c_cancels_what_was_not_started(
             if isinstance(cluster, Dask):
                 cluster.wait_until_withdrawn()
             go_on.touch()
-        out, _ = process.communicate(timeout=300)
+        out, _ = process.communicate(timeout=600)
     assert process.returncode == 130
     assert len(json.loads(out)["not_started"]) == 3
     runs = project.registry.across(None).list_runs()

@@ -195,7 +195,7 @@ def test_ctrl_c_stops_handing_out_and_the_next_call_goes_on(
         process.send_signal(signal.SIGTERM)
     else:
         go_on.touch()
-    out, _ = process.communicate(timeout=60)
+    out, _ = process.communicate(timeout=600)
     assert process.returncode == 130
     assert '"interrupted"' in out if signals == 2 else '"promoted": 1' in out
     runs = project.registry.across(None).list_runs()

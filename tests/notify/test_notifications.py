@@ -40,6 +40,12 @@ def receiver() -> Iterator[Receiver]:
         yield one
 
 
+@pytest.fixture(autouse=True)
+def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A first delivery loads libraries, on a busy machine for longer than `notify-test` waits."""
+    monkeypatch.setattr(notifier, "TEST_SECONDS", 60)
+
+
 @pytest.fixture
 def with_posts(folder: Path, prepare: Prepare) -> Path:
     prepare(folder, import_regular_posts)
@@ -167,7 +173,10 @@ def test_a_server_error_is_retried(webhook: dict[str, str], receiver: Receiver, 
 
 
 @pytest.mark.slow
-def test_a_persistent_server_error_is_a_warning(webhook: dict[str, str], receiver: Receiver, retrainer: Runner) -> None:
+def test_a_persistent_server_error_is_a_warning(
+    webhook: dict[str, str], receiver: Receiver, retrainer: Runner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(delivery, "GRACE_SECONDS", 60)  # the attempts alone decide
     receiver.answers = [500] * 100
     limited = {**webhook, "RETRAINER_NOTIFICATIONS__TIMEOUT_SECONDS": "15"}  # the last attempt is after 7.5 s
     assert_harmless(retrainer("train", "timing", env=limited), "it returned HTTP 500")

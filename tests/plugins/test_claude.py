@@ -726,7 +726,8 @@ def test_a_deprecated_model_is_a_warning(
     claude: LoadedAlgorithm, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setenv("ANTHROPIC_API_KEY", KEY)
-    model, day = next(iter(DEPRECATED_MODELS.items()))  # which models are is for each release of the SDK to say
+    model, day = "claude-old-1", "January 1st, 2030"
+    monkeypatch.setitem(DEPRECATED_MODELS, model, day)
     claude.check_ready(options(claude))
     assert caplog.messages == []
     claude.check_ready(options(claude, model=model))

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 BIN = Path(sys.executable).parent
 
 
-@retry(retry=retry_if_exception_type(OSError), stop=stop_after_delay(60), wait=wait_fixed(0.1), reraise=True)
+@retry(retry=retry_if_exception_type(OSError), stop=stop_after_delay(600), wait=wait_fixed(0.1), reraise=True)
 def wait_until_it_answers(port: int) -> None:
     try:
         urlopen(f"http://127.0.0.1:{port}/", timeout=5).close()

@@ -127,7 +127,7 @@ class SourceServer(HttpServer):
                 else:
                     self._send(server.answer(request), cut=fault is not None)
                 if fault == "kill":
-                    server.ready.wait(60)
+                    server.ready.wait(600)
                     os.kill(server.victim, signal.SIGKILL)
 
             def _send(self, answer: Answer, *, cut: bool = False) -> None:

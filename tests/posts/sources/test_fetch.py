@@ -110,7 +110,7 @@ def test_a_fetch_killed_in_the_middle_of_a_page_goes_on_there(
     process = subprocess.Popen([sys.executable, "-m", "retrainer", "posts", "fetch"], cwd=folder)
     server.victim = process.pid
     server.ready.set()
-    assert process.wait(60) == -9
+    assert process.wait(600) == -9
     assert stored_texts(folder) == texts_of(server)[22 - pages * PAGE :]
     server.publish(2)
     server.requests.clear()
