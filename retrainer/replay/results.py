@@ -329,7 +329,7 @@ def conclude(lives: dict[str, LiveScores]) -> tuple[str | None, str]:
     shared = {name: live.on(common) for name, live in lives.items()}
     if len(common) < MIN_COMPARED_POSTS:
         return None, f"Only {len(common)} posts were forecast under all policies: too few to compare them."
-    score = {name: live.score.value for name, live in shared.items()}
+    score = {name: round(live.score.value, 4) for name, live in shared.items()}  # as it is shown
     best = [name for name in score if score[name] == max(score.values())]
     chosen = CONFIGURED if CONFIGURED in best else best[0]
     others = [name for name in score if name not in best]

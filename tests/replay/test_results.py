@@ -42,10 +42,11 @@ def test_a_small_difference_is_within_noise() -> None:
 
 def test_equal_policies_make_no_difference() -> None:
     same = live(noisy(1, 6.0))
-    best, sentence = conclude({"configured": same, "never": same})
-    assert best == "configured"
-    assert "all policies score the same" in sentence
-    assert "all policies score the same" in sentence
+    as_good = live(noisy(1, 6.0) - 1e-5)  # to the digits that are shown
+    for other in (same, as_good):
+        best, sentence = conclude({"configured": same, "never": other})
+        assert best == "configured"
+        assert "all policies score the same" in sentence
 
 
 @pytest.mark.slow
