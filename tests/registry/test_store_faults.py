@@ -46,7 +46,7 @@ def proxy(server: str) -> Iterator[FaultyProxy]:
 def project(folder: Path, proxy: FaultyProxy, monkeypatch: pytest.MonkeyPatch) -> Project:
     for name, value in {**CREDENTIALS, "AWS_ENDPOINT_URL": proxy.endpoint}.items():
         monkeypatch.setenv(name, value)
-    limits = {"read_timeout": 20, "retries": {"max_attempts": 1}}
+    limits = {"read_timeout": 60, "retries": {"max_attempts": 1}}
     monkeypatch.setitem(fsspec.config.conf, "s3", {"config_kwargs": limits})  # it reads FSSPEC_S3 when it is imported
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     S3FileSystem.clear_instance_cache()  # a process looks at these variables once
@@ -59,7 +59,7 @@ def project(folder: Path, proxy: FaultyProxy, monkeypatch: pytest.MonkeyPatch) -
 @contextmanager
 def failing(proxy: FaultyProxy, fault: Fault, applies_to: str) -> Iterator[None]:
     """Let requests whose path has this part fail."""
-    limits = {"read_timeout": 2 if fault == "silence" else 20, "retries": {"max_attempts": 1}}
+    limits = {"read_timeout": 2 if fault == "silence" else 60, "retries": {"max_attempts": 1}}
     with patch.dict(fsspec.config.conf, {"s3": {"config_kwargs": limits}}):
         proxy.fault, proxy.applies_to = fault, applies_to
         yield
