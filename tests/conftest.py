@@ -128,7 +128,7 @@ def database_elsewhere() -> str:
 @pytest.fixture
 def folder(sqlite_folder: Path, database: str, request: pytest.FixtureRequest) -> Path:
     """A project folder with a new database; the conftest.py of tests about the database has it on either one."""
-    return _with_new_database(sqlite_folder, database, request)
+    return with_new_database(sqlite_folder, database, request)
 
 
 @pytest.fixture
@@ -142,7 +142,7 @@ def elsewhere(tmp_path: Path, database_elsewhere: str, request: pytest.FixtureRe
     return folder
 
 
-def _with_new_database(folder: Path, kind: str, request: pytest.FixtureRequest) -> Path:
+def with_new_database(folder: Path, kind: str, request: pytest.FixtureRequest) -> Path:
     """Give a project a copy of a database that has all tables: the first command would take longer to create them."""
     if kind == "postgresql":
         make = request.getfixturevalue("make_postgresql_database")
@@ -234,7 +234,7 @@ def postgresql_url(make_postgresql_database: Callable[..., str]) -> str:
 @pytest.fixture(params=["sqlite", "postgresql"])
 def folder_on_each_database(sqlite_folder: Path, request: pytest.FixtureRequest) -> Path:
     """A project folder with a new database on SQLite, then one on PostgreSQL."""
-    return _with_new_database(sqlite_folder, request.param, request)
+    return with_new_database(sqlite_folder, request.param, request)
 
 
 def configure(folder: Path, **changes: str) -> None:

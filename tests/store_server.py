@@ -68,7 +68,7 @@ class FaultyProxy(http.server.ThreadingHTTPServer):
     @contextmanager
     def run(cls, endpoint: str) -> Iterator[FaultyProxy]:
         with cls(endpoint) as proxy:
-            threading.Thread(target=proxy.serve_forever, args=(0.02,), daemon=True).start()
+            threading.Thread(target=proxy.serve_forever, daemon=True).start()
             try:
                 yield proxy
             finally:

@@ -32,7 +32,16 @@ if TYPE_CHECKING:
 
     from tests.faults.injection import Fault
 
-IMPORTED = ["pandas", "psycopg", "retrainer.cli.train", "retrainer.pipeline.run", "retrainer.posts.store"]
+IMPORTED = [
+    "alembic.context",
+    "filelock",
+    "pandas",
+    "psycopg",
+    "rich.table",
+    "retrainer.cli.train",
+    "retrainer.pipeline.run",
+    "retrainer.posts.store",
+]
 IMPORTED += ["retrainer.registry.database", "retrainer.registry.registry", "retrainer_baseline"]
 _CONTEXT = multiprocessing.get_context("forkserver")
 
@@ -151,6 +160,11 @@ def first_use(folder: Path) -> None:
     project = Project.find(folder, {})
     assert project.registry.list_versions() == []
     project.close()
+
+
+def start_run(folder: Path) -> None:
+    """Start a run, and end without closing it."""
+    Project.find(folder, {}).registry.start_run("timing", "baseline", datetime.now(UTC), None)
 
 
 def change(folder: Path, seconds: float, seed: int) -> None:

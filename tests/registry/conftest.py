@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
-import sys
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.conftest import version_folder
+from tests.store_server import s3_server
+from tests.worker import Worker, release, start_run
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from retrainer.project import Project
@@ -21,6 +22,13 @@ if TYPE_CHECKING:
 def folder(folder_on_each_database: Path) -> Path:
     """A project folder on each database."""
     return folder_on_each_database
+
+
+@pytest.fixture(scope="session")
+def s3_endpoint() -> Iterator[str]:
+    """The endpoint of an S3 server; started once per test process."""
+    with s3_server() as endpoint:
+        yield endpoint
 
 
 def foreign_version(project: Project, version_id: str) -> Path:
@@ -34,9 +42,6 @@ def foreign_version(project: Project, version_id: str) -> Path:
 
 def leave_a_dead_run(project: Project) -> None:
     """Start a run in a process that ends without closing it."""
-    script = (
-        "from pathlib import Path; from retrainer.project import Project; from datetime import datetime, UTC;"
-        f"p = Project.find(Path({str(project.folder)!r}), {{}});"
-        "p.registry.start_run('timing', 'baseline', datetime.now(UTC), None)"
-    )
-    subprocess.run([sys.executable, "-c", script], check=True)
+    worker = Worker.start(project.folder.parent, start_run, project.folder)
+    release([worker])
+    assert worker.finish() == 0, worker.err

@@ -19,57 +19,62 @@ from retrainer.registry.place import sha256
 from retrainer.registry.store import Store
 from retrainer.registry.uploads import UPLOADS
 from tests.cli.test_imports import assert_imports_none_of
-from tests.conftest import NOW, configure, open_project, regular_posts, runtime_of
-from tests.store_server import CREDENTIALS, s3_server
+from tests.conftest import (
+    NOW,
+    configure,
+    import_regular_posts,
+    open_project,
+    regular_posts,
+    runtime_of,
+    train_timing,
+    with_new_database,
+)
+from tests.store_server import CREDENTIALS
 from tests.worker import Worker, kill_at, release
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from retrainer.project import Project
     from tests.command_line import Runner
+    from tests.conftest import Prepare
 
 
-@pytest.fixture(scope="session")
-def s3() -> Iterator[str]:
-    """The endpoint of an S3 server."""
-    with s3_server() as endpoint:
-        yield endpoint
-
-
-@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)])
-def database(request: pytest.FixtureRequest) -> str:
-    """The kind of database."""
+@pytest.fixture(params=["sqlite-file", pytest.param("postgresql-s3", marks=pytest.mark.slow)])
+def place(request: pytest.FixtureRequest) -> str:
+    """The kinds of the database and of the store, which do not know of each other."""
     return str(request.param)
+
+
+@pytest.fixture
+def database(place: str) -> str:
+    """The kind of database."""
+    return place.split("-", maxsplit=1)[0]
 
 
 @pytest.fixture
 def folder(sqlite_folder: Path, database: str, request: pytest.FixtureRequest) -> Path:
     """A project folder on each database; PostgreSQL takes longer."""
-    if database == "postgresql":
-        configure(sqlite_folder, url=f'"{request.getfixturevalue("make_postgresql_database")()}"')
-    return sqlite_folder
+    return with_new_database(sqlite_folder, database, request)
 
 
-@pytest.fixture(params=["file", pytest.param("s3", marks=pytest.mark.slow)])
-def url(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+@pytest.fixture
+def url(place: str, request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """The URL of an empty store."""
-    if request.param == "file":
+    if place.endswith("file"):
         return f"file://{tmp_path}/store"
-    for name, value in {**CREDENTIALS, "AWS_ENDPOINT_URL": request.getfixturevalue("s3")}.items():
+    for name, value in {**CREDENTIALS, "AWS_ENDPOINT_URL": request.getfixturevalue("s3_endpoint")}.items():
         monkeypatch.setenv(name, value)
     bucket = f"bucket-{sha256(str(tmp_path).encode())[:12]}"
-    fsspec.filesystem("s3", skip_instance_cache=True).mkdir(bucket)
+    fsspec.filesystem("s3", use_listings_cache=False).mkdir(bucket)
     return f"s3://{bucket}/models"
 
 
 @pytest.fixture
-def project(folder: Path, url: str) -> Project:
+def project(folder: Path, url: str, prepare: Prepare) -> Project:
+    prepare(folder, import_regular_posts)
     configure(folder, models_dir=url)
-    project = open_project(folder)
-    project.posts.add(regular_posts(120), NOW)
-    return project
+    return open_project(folder)
 
 
 @pytest.fixture
@@ -92,13 +97,13 @@ def train(project: Project) -> str:
 
 def objects(project: Project) -> dict[str, bytes]:
     """The content of the store, by key."""
-    files, root = fsspec.url_to_fs(project.settings.models_dir, use_listings_cache=False, skip_instance_cache=True)
+    files, root = fsspec.url_to_fs(project.settings.models_dir, use_listings_cache=False)
     found = files.find(root) if files.exists(root) else []
     return {path.removeprefix(f"{root}/"): files.cat_file(path) for path in found}
 
 
 def put(project: Project, key: str, data: bytes) -> None:
-    files, root = fsspec.url_to_fs(project.settings.models_dir)
+    files, root = fsspec.url_to_fs(project.settings.models_dir, use_listings_cache=False)
     if project.settings.models_dir.startswith("file:"):
         files.makedirs(f"{root}/{key}".rpartition("/")[0], exist_ok=True)
     files.pipe_file(f"{root}/{key}", data)
@@ -155,7 +160,7 @@ def test_a_changed_object_is_refused(project: Project, machine: Project, retrain
 @pytest.mark.slow
 def test_a_missing_object_is_one_line(project: Project, machine: Project, retrainer: Runner) -> None:
     version_id = train(project)
-    files, root = fsspec.url_to_fs(project.settings.models_dir)
+    files, root = fsspec.url_to_fs(project.settings.models_dir, use_listings_cache=False)
     files.rm_file(f"{root}/timing/{version_id}/model.json")
     refused = retrainer("predict", "timing", cwd=machine.folder)
     assert refused.code == 1
@@ -174,13 +179,25 @@ MOMENTS = [
 ]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     "moment",
     MOMENTS,
     ids=[f"{when} {name.rpartition('.')[2]}" for name, when in MOMENTS],
 )
-@pytest.mark.parametrize("cleaned_by", ["train", "doctor"])
+@pytest.mark.parametrize(
+    ("place", "cleaned_by"),
+    [
+        pytest.param("postgresql-s3", "train", marks=pytest.mark.slow),
+        pytest.param("sqlite-file", "doctor", marks=pytest.mark.slow),
+        pytest.param("postgresql-s3", "doctor", marks=pytest.mark.soak),
+        pytest.param("sqlite-file", "train", marks=pytest.mark.soak),
+        pytest.param("postgresql-file", "train", marks=pytest.mark.soak),
+        pytest.param("postgresql-file", "doctor", marks=pytest.mark.soak),
+        pytest.param("sqlite-s3", "train", marks=pytest.mark.soak),
+        pytest.param("sqlite-s3", "doctor", marks=pytest.mark.soak),
+    ],
+    indirect=["place"],
+)
 def test_what_a_killed_process_uploaded_is_no_version_and_is_cleared(
     project: Project, retrainer: Runner, moment: tuple[str, str], cleaned_by: str
 ) -> None:
@@ -284,11 +301,9 @@ def test_a_version_moves_between_a_store_and_a_folder_by_export_and_by_backup(
 
 @pytest.mark.slow
 def test_a_backup_is_restored_to_a_store(
-    folder: Path, elsewhere: Path, url: str, retrainer: Runner, tmp_path: Path
+    folder: Path, elsewhere: Path, url: str, retrainer: Runner, prepare: Prepare, tmp_path: Path
 ) -> None:
-    here = open_project(folder)
-    here.posts.add(regular_posts(120), NOW)
-    version_id = train(here)
+    version_id = prepare(folder, train_timing)
     assert retrainer("backup", str(tmp_path / "all"), cwd=folder).code == 0
     assert retrainer("export", version_id, str(tmp_path / "one"), cwd=folder).code == 0
     configure(elsewhere, models_dir=url)
@@ -304,10 +319,8 @@ def test_a_backup_is_restored_to_a_store(
 
 
 @pytest.mark.slow
-def test_a_project_moves_from_a_folder_to_a_store(folder: Path, url: str, retrainer: Runner) -> None:
-    here = open_project(folder)
-    here.posts.add(regular_posts(120), NOW)
-    version_id = train(here)
+def test_a_project_moves_from_a_folder_to_a_store(folder: Path, url: str, retrainer: Runner, prepare: Prepare) -> None:
+    version_id = prepare(folder, train_timing)
     configure(folder, models_dir=url)
     assert retrainer("predict", "timing", cwd=folder).code == 0, "the database has a copy"
     assert retrainer("doctor", "--repair", cwd=folder).code == 0

@@ -14,10 +14,11 @@ import pytest
 from s3fs import S3FileSystem
 
 from retrainer.doctor import examine
+from retrainer.registry.place import sha256
 from tests.command_line import with_default_signals
-from tests.conftest import configure, import_regular_posts, open_project, train_timing
+from tests.conftest import configure, import_regular_posts, open_project, train_timing, with_new_database
 from tests.registry.test_store import objects, of_versions
-from tests.store_server import CREDENTIALS, FaultyProxy, s3_server
+from tests.store_server import CREDENTIALS, FaultyProxy
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,16 +31,25 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.slow
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[str]:
-    with s3_server() as endpoint:
-        yield endpoint
+@pytest.fixture(scope="session")
+def running_proxy(s3_endpoint: str) -> Iterator[FaultyProxy]:
+    with FaultyProxy.run(s3_endpoint) as proxy:
+        yield proxy
 
 
 @pytest.fixture
-def proxy(server: str) -> Iterator[FaultyProxy]:
-    with FaultyProxy.run(server) as proxy:
-        yield proxy
+def proxy(running_proxy: FaultyProxy) -> FaultyProxy:
+    """A proxy without a fault, which has passed on no request."""
+    running_proxy.fault, running_proxy.applies_to = "none", ""
+    running_proxy.requests.clear()
+    running_proxy.was_put.clear()
+    return running_proxy
+
+
+@pytest.fixture
+def folder(sqlite_folder: Path, request: pytest.FixtureRequest) -> Path:
+    """A project folder with a database that several machines share, as they share a store."""
+    return with_new_database(sqlite_folder, "postgresql", request)
 
 
 @pytest.fixture
@@ -49,8 +59,7 @@ def project(folder: Path, proxy: FaultyProxy, monkeypatch: pytest.MonkeyPatch) -
     limits = {"read_timeout": 60, "retries": {"max_attempts": 1}}
     monkeypatch.setitem(fsspec.config.conf, "s3", {"config_kwargs": limits})  # it reads FSSPEC_S3 when it is imported
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-    S3FileSystem.clear_instance_cache()  # a process looks at these variables once
-    bucket = f"bucket-{proxy.server_port}"
+    bucket = f"bucket-{sha256(str(folder).encode())[:12]}"
     S3FileSystem().mkdir(bucket)
     configure(folder, models_dir=f"s3://{bucket}/models")
     return open_project(folder)
@@ -186,8 +195,9 @@ def test_without_credentials_the_line_says_which_variables(
     (project.folder / ".retrainer/models").rename(project.folder / "cache of another machine")
     for name in CREDENTIALS:
         monkeypatch.delenv(name)
-    S3FileSystem.clear_instance_cache()
+    S3FileSystem.clear_instance_cache()  # a process looks at these variables once
     failed = retrainer("predict", "timing", cwd=project.folder)
+    S3FileSystem.clear_instance_cache()
     assert (failed.code, failed.err.count("\n")) == (2, 1), failed.err
     assert "AWS_ACCESS_KEY_ID" in failed.err
 
