@@ -33,6 +33,7 @@ from tests.plugins.test_claude_limits import EXPENSIVE, open_budget, outcomes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from multiprocessing.connection import Connection
     from pathlib import Path
 
     from retrainer.algorithms.loaded_algorithm import LoadedAlgorithm
@@ -619,10 +620,13 @@ def test_the_run_after_a_killed_one_pays_for_the_batch_once(
     assert retrainer("doctor").code == 0
 
 
-def predict_until_killed(folder: Path, url: str, budget_id: str, kill_before: int) -> None:
+def predict_four(claude: LoadedAlgorithm, budget: Budget) -> list[ContentForecast]:
+    posts = make_posts()
+    return predict(claude, posts, before(posts, *TEN[:4]), budget=budget, **FAST)
+
+
+def predict_until_killed(folder: Path, budget_id: str, kill_before: int) -> None:
     """Predict, and be killed right before a change of the folder of answers, by its number from 0."""
-    os.environ |= {"ANTHROPIC_BASE_URL": url, "ANTHROPIC_API_KEY": KEY}
-    database = open_project(folder).registry.database
     claude = load_algorithm("claude_api", "content")
     changes = 0
 
@@ -634,8 +638,28 @@ def predict_until_killed(folder: Path, url: str, budget_id: str, kill_before: in
             changes += 1
 
     sys.addaudithook(count)
-    budget = Budget(AnswerCache(folder / "answers"), shared=(SharedBudget(database, budget_id),))
-    predict_ten(claude, budget)
+    with closing(open_project(folder).registry.database) as database:
+        budget = Budget(AnswerCache(folder / "answers"), shared=(SharedBudget(database, budget_id),))
+        predict_four(claude, budget)
+
+
+def fork_predictions(folder: Path, url: str, connection: Connection) -> None:
+    """Send whether it is ready; receive arguments of `predict_until_killed`, call it in a fork, send the exit code."""
+    os.environ |= {"ANTHROPIC_BASE_URL": url, "ANTHROPIC_API_KEY": KEY}
+    with closing(open_project(folder).registry.database):  # imports what the forked processes share
+        predict_four(load_algorithm("claude_api", "content"), Budget())
+    connection.send(True)
+    while True:
+        arguments = connection.recv()
+        process = os.fork()
+        if process == 0:
+            code = 1
+            try:
+                predict_until_killed(folder, *arguments)
+                code = 0
+            finally:
+                os._exit(code)
+        connection.send(os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]))
 
 
 @pytest.mark.slow
@@ -643,32 +667,35 @@ def test_wherever_a_run_is_killed_its_batch_is_paid_for_once(
     claude: LoadedAlgorithm, server: ClaudeServer, folder: Path
 ) -> None:
     """Processes are forked from one that has imported everything, each killed one change of a file later."""
-    processes = multiprocessing.get_context("forkserver")
-    processes.set_forkserver_preload([__name__])
     server.batches.end(0, "canceled")  # what is not cached is settled when the record is deleted
+    processes = multiprocessing.get_context("spawn")
+    connection, its_end = processes.Pipe()
+    forking = processes.Process(target=fork_predictions, args=(folder, server.url, its_end), daemon=True)
+    forking.start()
+    its_end.close()
+    assert connection.recv()
     project = open_project(folder)
     with closing(project.registry.database) as database:
         for kill_before in range(100):
             budget = SharedBudget.create(database, 1.0, NOW)
             assert budget.budget_id
+            connection.send((budget.budget_id, kill_before))
             created, calls, already_paid = len(server.batches.created), len(server.requests), paid(server)
-            process = processes.Process(
-                target=predict_until_killed, args=(folder, server.url, budget.budget_id, kill_before)
-            )
-            process.start()
-            process.join()
-            if process.exitcode == 0:
+            exit_code = connection.recv()
+            if exit_code == 0:
                 break
-            assert process.exitcode == -signal.SIGKILL
+            assert exit_code == -signal.SIGKILL
             second = Budget(AnswerCache(folder / "answers"), shared=(budget,))
-            assert outcomes(predict_ten(claude, second))[1:] == ["ok"] * 9
+            assert outcomes(predict_four(claude, second))[1:] == ["ok"] * 3
             assert len(server.batches.created) == created + 1
             assert len(server.requests) <= calls + 1, "only the canceled one is requested again"
             assert budget.limit_and_use()[1] >= paid(server) - already_paid - 1e-12
             assert AnswerCache(folder / "answers").batches.list() == []
             second.answers.clear_used()
             assert list((folder / "answers").glob("*.json")) == []
-        assert kill_before > 2 * 10
+        assert kill_before > 2 * 4
+    forking.kill()
+    forking.join()
 
 
 @pytest.mark.slow
