@@ -51,7 +51,7 @@ if TYPE_CHECKING:
     from tests.command_line import Runner
     from tests.plugins_for_tests import Plugins
 
-KILLS = 8
+KILLS = 5
 
 
 @pytest.fixture(params=[Dask, Ray], ids=["dask", "ray"])
@@ -68,7 +68,7 @@ def test_fifty_streams_survive_killed_workers(folder: Path, cluster: Cluster, re
     with cluster:
         process = start(folder, *cluster.arguments, "--json")
         for kill in range(KILLS):
-            while len(project.registry.across(None).list_runs()) < 5 * (kill + 1) and process.poll() is None:
+            while len(project.registry.across(None).list_runs()) < 8 * (kill + 1) and process.poll() is None:
                 time.sleep(0.05)
             cluster.kill_worker(choose)
         out, err = process.communicate(timeout=600)
@@ -88,11 +88,12 @@ def test_fifty_streams_survive_killed_workers(folder: Path, cluster: Cluster, re
     assert all(project.for_stream(name).registry.get_production("timing") for name in NAMES)
 
 
+@on_sqlite
 @pytest.mark.slow
 def test_a_scheduler_that_goes_loses_no_stream(
     folder: Path, cluster: Cluster, plugins: Plugins, retrainer: Runner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    add_streams(folder, NAMES[:20])
+    add_streams(folder, NAMES[:10])
     project = open_project(folder)
     gone, begun = folder / "gone", folder / "begun"
     begun.mkdir()
@@ -121,13 +122,14 @@ def test_a_scheduler_that_goes_loses_no_stream(
     arguments = ("train", "timing", "--all-streams", "--if-due", "--jobs", "2", "--algorithm", "waiting", "--json")
     rest = retrainer(*arguments, env=plugins.environ)
     assert rest.code == 0, rest.err
-    for name in NAMES[:20]:
+    for name in NAMES[:10]:
         runs = project.for_stream(name).registry.list_runs("timing")
         assert [run.status for run in runs].count("completed") == 1
         assert all(run.error for run in runs if run.status == "failed")
     assert retrainer("doctor", env=plugins.environ).code == 0
 
 
+@on_sqlite
 @pytest.mark.slow
 @pytest.mark.parametrize("signals", [1, 2])
 def test_ctrl_c_cancels_what_was_not_started(
@@ -385,6 +387,7 @@ def test_a_missing_library_is_one_line(streams: list[str], retrainer: Runner, mo
         assert f"Run: pip install 'retrainer[{name}]'" in done.err
 
 
+@on_sqlite
 @pytest.mark.slow  # a connection times out
 @pytest.mark.parametrize("address", ["127.0.0.1:1", "http://x", "no such host:1"])
 def test_an_unreachable_scheduler_is_one_line(address: str, folder: Path) -> None:

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, cast
 
@@ -153,6 +154,7 @@ def test_a_killed_worker_is_closed_as_failed_and_tried_once_more(
     assert retrainer("doctor", env=plugins.environ).code == 0
 
 
+@on_sqlite
 @pytest.mark.slow
 def test_a_worker_that_is_killed_twice_is_a_failure(folder: Path, plugins: Plugins, retrainer: Runner) -> None:
     add_streams(folder, ["long", "other"])
@@ -168,6 +170,7 @@ def test_a_worker_that_is_killed_twice_is_a_failure(folder: Path, plugins: Plugi
     assert [run.status for run in failed] == ["failed", "failed"]
 
 
+@on_sqlite
 @pytest.mark.slow  # whole processes
 @pytest.mark.parametrize("signals", [1, 2])
 def test_ctrl_c_stops_handing_out_and_the_next_call_goes_on(
@@ -188,6 +191,7 @@ def test_ctrl_c_stops_handing_out_and_the_next_call_goes_on(
     assert process.stderr is not None
     while not started.exists():
         assert process.poll() is None
+        time.sleep(0.05)
     process.send_signal(signal.SIGINT)
     while "Stopping; runs in progress may finish" not in process.stderr.readline():
         assert process.poll() is None

@@ -11,22 +11,25 @@ import pytest
 
 from retrainer.live.rollback import review_production
 from retrainer.live.update import update_live
+from tests.command_line import packages, run_in_process
 from tests.conftest import configure, open_project, regular_posts, runtime_of
 from tests.faults.injection import StatementFault
 from tests.faults.project import environ_of, require_consistent, run_as_worker
 from tests.notify.receiver import Receiver
-from tests.plugins_for_tests import timing_algorithm
+from tests.plugins_for_tests import Plugins, timing_algorithm
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from retrainer.registry.tables import Hold, LedgerEntry
     from tests.command_line import Completed, Runner
-    from tests.plugins_for_tests import Plugins
+    from tests.conftest import Prepare
 
 START = datetime(2024, 6, 1, tzinfo=UTC)
 GAP = timedelta(hours=5)
 FEW, MANY = START + 3 * GAP, START + 60 * GAP  # times at which so many live posts have come
+
+on_sqlite = pytest.mark.parametrize("folder_on_each_database", ["sqlite"], indirect=True)  # nothing about the database
 
 QUICK = ("train", "timing", "--algorithm", "baseline", "--no-auto-promote")
 
@@ -38,8 +41,6 @@ class Model:
         self.folder, self._plugins, self._retrainer = folder, plugins, retrainer
         self.env = environ_of(plugins)
         self.project = open_project(folder)
-        self.project.posts.add(regular_posts(300, start=START - 150 * GAP), START)
-        configure(folder, rollback="true", min_improvement_threshold="0")
 
     def run(self, *arguments: str, **variables: str) -> Completed:
         return self._retrainer(*arguments, env={**self.env, **variables})
@@ -75,14 +76,49 @@ class Model:
         return self.project.registry.get_hold("timing")
 
 
+def add_regular_posts(folder: Path) -> None:
+    """Store the posts, and have versions rolled back by evidence."""
+    configure(folder, rollback="true", min_improvement_threshold="0")
+    project = open_project(folder)
+    project.posts.add(regular_posts(300, start=START - 150 * GAP), START)
+    project.close()
+
+
+def train_good_then_bad(folder: Path) -> tuple[str, str]:
+    """Store the posts, put a good version in production, then a bad one; return both."""
+    add_regular_posts(folder)
+    site = folder.parent / "site"
+    site.mkdir()
+    model = Model(folder, Plugins(site), run_in_process(folder))
+    versions = model.add(5.0), model.add(20.0)
+    model.project.close()
+    return versions
+
+
 @pytest.fixture
-def model(folder: Path, plugins: Plugins, retrainer: Runner) -> Model:
+def model(folder: Path, plugins: Plugins, retrainer: Runner, prepare: Prepare) -> Model:
+    """A project without a version."""
+    prepare(folder, add_regular_posts)
+    return Model(folder, plugins, retrainer)
+
+
+@pytest.fixture
+def good_and_bad(folder: Path, prepare: Prepare) -> tuple[str, str]:
+    """A good version, and a bad one that is in production since."""
+    return prepare(folder, train_good_then_bad)
+
+
+@pytest.fixture
+def worse(good_and_bad: tuple[str, str], folder: Path, plugins: Plugins, retrainer: Runner) -> Model:
+    """A project with these versions."""
     return Model(folder, plugins, retrainer)
 
 
 @pytest.mark.slow_on_postgresql
-def test_a_worse_version_is_rolled_back_with_its_evidence_and_the_type_is_held(model: Model) -> None:
-    good, bad = model.add(5.0), model.add(20.0)
+def test_a_worse_version_is_rolled_back_with_its_evidence_and_the_type_is_held(
+    worse: Model, good_and_bad: tuple[str, str]
+) -> None:
+    model, (good, bad) = worse, good_and_bad
     model.train(FEW)
     assert model.production == bad, "three posts prove nothing"
     would = model.run("live", "timing", "--dry-run", "--json")
@@ -107,10 +143,10 @@ def test_a_worse_version_is_rolled_back_with_its_evidence_and_the_type_is_held(m
     assert model.ledger("hold")[0].automatic
 
 
+@on_sqlite
 @pytest.mark.slow
-def test_nothing_is_rolled_back_unless_the_settings_say_so(model: Model) -> None:
-    model.add(5.0)
-    bad = model.add(20.0)
+def test_nothing_is_rolled_back_unless_the_settings_say_so(worse: Model, good_and_bad: tuple[str, str]) -> None:
+    model, (_, bad) = worse, good_and_bad
     configure(model.folder, rollback="false")
     model.train(MANY)
     model.train(MANY, *QUICK, RETRAINER_LIVE__FLOOR="naive")
@@ -123,9 +159,10 @@ def test_nothing_is_rolled_back_unless_the_settings_say_so(model: Model) -> None
     assert model.production != bad, f"also if it is not due: {not_due.err}"
 
 
+@on_sqlite
 @pytest.mark.slow
-def test_it_does_not_flap(model: Model) -> None:
-    good, bad = model.add(5.0), model.add(20.0)
+def test_it_does_not_flap(worse: Model, good_and_bad: tuple[str, str]) -> None:
+    model, (good, bad) = worse, good_and_bad
     model.train(MANY)
     assert model.production == good
     better = environ_of(model._plugins, 5.0)
@@ -144,9 +181,10 @@ def test_it_does_not_flap(model: Model) -> None:
     assert len(model.ledger("rollback")) == 2
 
 
+@on_sqlite
 @pytest.mark.slow
-def test_a_promotion_by_hand_does_not_end_a_hold_by_hand(model: Model) -> None:
-    good, bad = model.add(5.0), model.add(20.0)
+def test_a_promotion_by_hand_does_not_end_a_hold_by_hand(worse: Model, good_and_bad: tuple[str, str]) -> None:
+    model, (good, bad) = worse, good_and_bad
     assert model.run("hold", "timing", "--reason", "holidays").code == 0
     model.train(MANY)
     assert model.production == good, "a hold concerns promotions"
@@ -157,6 +195,7 @@ def test_a_promotion_by_hand_does_not_end_a_hold_by_hand(model: Model) -> None:
     assert model.production not in {good, bad}, "after a release versions are promoted again"
 
 
+@on_sqlite
 @pytest.mark.slow
 def test_the_naive_forecast_as_the_floor(model: Model) -> None:
     """A version that is worse than naive goes if the one before is not; how they compare is not known yet."""
@@ -172,6 +211,7 @@ def test_the_naive_forecast_as_the_floor(model: Model) -> None:
     assert (rollback.evidence["against"], rollback.evidence["other_version_id"]) == ("naive", None)
 
 
+@on_sqlite
 @pytest.mark.slow
 def test_a_version_before_that_is_worse_than_naive_is_not_restored(model: Model, tmp_path: Path) -> None:
     model.add(15.0)
@@ -191,6 +231,7 @@ def test_a_version_before_that_is_worse_than_naive_is_not_restored(model: Model,
     assert model.hold() is None
 
 
+@on_sqlite
 @pytest.mark.slow
 def test_without_a_version_before_it_is_degraded(model: Model) -> None:
     bad = model.add(20.0)
@@ -201,6 +242,7 @@ def test_without_a_version_before_it_is_degraded(model: Model) -> None:
     assert entry.evidence["problem"] == "nothing_before"
 
 
+@on_sqlite
 @pytest.mark.slow
 def test_a_version_before_that_cannot_be_loaded_is_not_restored(model: Model) -> None:
     plugin = model._plugins.site / "retrainer_steady_module.py"
@@ -220,20 +262,21 @@ def test_a_version_before_that_cannot_be_loaded_is_not_restored(model: Model) ->
 
 
 @pytest.mark.slow
-def test_nothing_is_rolled_back_if_production_changed_meanwhile(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(model._plugins.site)
-    good, bad = model.add(5.0), model.add(20.0)
+def test_nothing_is_rolled_back_if_production_changed_meanwhile(worse: Model, good_and_bad: tuple[str, str]) -> None:
+    model, (good, bad) = worse, good_and_bad
     runtime = runtime_of(model.project)
-    comparisons = update_live(model.project, runtime, "timing", MANY)
-    other = model.add(6.0)
-    found = review_production(model.project, runtime, "timing", MANY, comparisons=comparisons)
-    assert (found.outcome, model.production) == ("kept", other)
-    assert model.run("rollback", "timing", "--no-hold").code == 0
-    assert model.run("rollback", "timing", "--no-hold").code == 0
-    found = review_production(model.project, runtime, "timing", MANY, comparisons=comparisons)
-    assert (found.outcome, model.production) == ("kept", good), f"'{bad}' is gone already"
+    with packages(model.env["PYTHONPATH"]):
+        comparisons = update_live(model.project, runtime, "timing", MANY)
+        other = model.add(6.0)
+        found = review_production(model.project, runtime, "timing", MANY, comparisons=comparisons)
+        assert (found.outcome, model.production) == ("kept", other)
+        assert model.run("rollback", "timing", "--no-hold").code == 0
+        assert model.run("rollback", "timing", "--no-hold").code == 0
+        found = review_production(model.project, runtime, "timing", MANY, comparisons=comparisons)
+        assert (found.outcome, model.production) == ("kept", good), f"'{bad}' is gone already"
 
 
+@on_sqlite
 @pytest.mark.slow
 def test_a_production_version_that_cannot_forecast_prevents_no_training(model: Model) -> None:
     broken = timing_algorithm("broken", 5.0, predict="if os.environ.get('BREAK'): raise ValueError('a bug')")
@@ -245,10 +288,12 @@ def test_a_production_version_that_cannot_forecast_prevents_no_training(model: M
 
 
 @pytest.mark.parametrize("kills", [pytest.param(3, marks=pytest.mark.slow), pytest.param(100, marks=pytest.mark.soak)])
-def test_a_kill_leaves_the_rollback_done_or_not_begun(model: Model, tmp_path: Path, kills: int) -> None:
+def test_a_kill_leaves_the_rollback_done_or_not_begun(
+    worse: Model, good_and_bad: tuple[str, str], tmp_path: Path, kills: int
+) -> None:
     """The process is killed before one of its statements; the next `train` does what is still to be done."""
     choose = random.Random(18)  # noqa: S311  no secret
-    good, bad = model.add(5.0), model.add(20.0)
+    model, (good, bad) = worse, good_and_bad
     _add_posts(model, 100 + 12 * 2 * kills)
     at, killed = MANY, 0
     counted = StatementFault(0, tmp_path / "report")

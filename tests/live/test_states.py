@@ -16,8 +16,8 @@ from retrainer.posts.importer import import_records
 from retrainer.registry.live import mark_posts_changed
 from retrainer.registry.live_tables import ForecastState
 from retrainer_prophet.checkpoint_state import CACHE
-from tests.conftest import NOW, configure, import_sample, open_project, runtime_of
-from tests.live.updating import START, scores_of, train_as_of, updated
+from tests.conftest import NOW, open_project, runtime_of
+from tests.live.updating import START, scores_of, train_as_of, train_on_sample, updated
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -25,24 +25,23 @@ if TYPE_CHECKING:
     from retrainer.project import Project
     from retrainer.registry.live import PostScore
     from retrainer.registry.live_tables import LiveComparison
+    from tests.conftest import Prepare
 
-pytestmark = [pytest.mark.slow, pytest.mark.slow_on_postgresql]
+pytestmark = pytest.mark.slow
+on_sqlite = pytest.mark.parametrize("folder_on_each_database", ["sqlite"], indirect=True)  # nothing about the database
 
 LATER = datetime(2024, 9, 1, tzinfo=UTC)
 
 
 @pytest.fixture
-def project(folder_on_each_database: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
+def project(folder_on_each_database: Path, prepare: Prepare, monkeypatch: pytest.MonkeyPatch) -> Project:
     """A project with a version of prophet as of the start, for which a hundred posts are a long stream."""
     monkeypatch.setattr(forecasting, "_MIN_CONDENSED_POSTS", 100)
-    folder = folder_on_each_database
-    configure(folder)
-    settings = folder / "config" / "config.yaml"
+    settings = folder_on_each_database / "config" / "config.yaml"
     settings.write_text(settings.read_text().replace("algorithm: baseline ", "algorithm: prophet ", 1))
-    import_sample(folder)
-    train_as_of(folder)
+    prepare(folder_on_each_database, train_on_sample)
     CACHE.clear()
-    return open_project(folder)
+    return open_project(folder_on_each_database)
 
 
 def states(project: Project) -> list[ForecastState]:
@@ -51,9 +50,9 @@ def states(project: Project) -> list[ForecastState]:
 
 
 def update_one_by_one(project: Project) -> LiveComparison:
-    """Update after each live post, as a process that was started for it: nothing is cached."""
+    """Update after each of the last live posts, as a process that was started for it: nothing is cached."""
     times = [time.to_pydatetime() for time in project.posts.load(NOW, with_content=False)["created_at"]]
-    for time in [time for time in times if time > START]:
+    for time in times[-10:]:
         CACHE.clear()
         comparison = updated(project, now=time)["naive"]
     return comparison
@@ -91,6 +90,7 @@ def test_scores_with_a_state_are_those_from_all_posts_to_the_last_digit(
     assert all_at_once(project, comparison) == scores
 
 
+@on_sqlite
 def test_the_next_post_is_forecast_from_the_last_posts_the_same(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -123,6 +123,7 @@ def test_a_change_before_its_last_post_deletes_a_state(project: Project) -> None
     assert all_at_once(project, comparison) == scores
 
 
+@on_sqlite
 def test_a_state_of_a_later_post_is_not_used_for_an_earlier_one(project: Project) -> None:
     """The comparison with the previous version begins with its first post, wherever that with the naive one stands."""
     updated(project)
@@ -140,6 +141,7 @@ def test_a_state_of_a_later_post_is_not_used_for_an_earlier_one(project: Project
     assert scores_of(project, updated(project)["previous"]) == scores
 
 
+@on_sqlite
 def test_only_the_states_of_fits_in_use_are_kept(project: Project) -> None:
     first = updated(project, now=LATER)["naive"].fit
     second, third = (train_as_of(project.folder, at=LATER + timedelta(days=days)) for days in (1, 20))
@@ -148,6 +150,7 @@ def test_only_the_states_of_fits_in_use_are_kept(project: Project) -> None:
     assert first not in {second, third}
 
 
+@on_sqlite
 def test_a_state_of_another_format_is_not_read(project: Project) -> None:
     scores = scores_of(project, updated(project, now=LATER)["naive"])
     with project.registry.database.write() as session:
