@@ -183,8 +183,12 @@ def act(
 
 
 def _is_up_to_date(project: Project, comparison: LiveComparison) -> bool:
-    """Whether no post has changed since it was scored, and the evidence was not used up by a rollback."""
-    rollback = project.registry.get_last_rollback_from(comparison.version_id)
+    """Whether it is about production, no post has changed since it was scored, and no rollback used the evidence up."""
+    registry = project.registry
+    production = registry.get_production(comparison.model_type_name)
+    if production is None or production.version_id != comparison.version_id:
+        return False
+    rollback = registry.get_last_rollback_from(comparison.version_id)
     is_new = rollback is None or comparison.starts_after >= rollback
     return comparison.rescore_from is None and is_new
 
