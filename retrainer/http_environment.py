@@ -4,17 +4,31 @@ from __future__ import annotations
 
 import os
 from contextlib import contextmanager
+from functools import cache
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from retrainer.errors import ConfigError
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Iterator
 
 _CERTIFICATES = ("SSL_CERT_FILE", "SSL_CERT_DIR")
 _PROXIES = ("all_proxy", "https_proxy", "http_proxy")  # in either case, like `no_proxy`
 _PROXY_SCHEMES = ("http", "https", "socks5", "socks5h")
+
+
+def ssl_context() -> ssl.SSLContext:
+    """Return the context of HTTP clients, read once for each value of the variables: it takes longer than a request."""
+    return _read_certificates(*map(os.environ.get, _CERTIFICATES))
+
+
+@cache
+def _read_certificates(*_: str | None) -> ssl.SSLContext:
+    import httpx2  # noqa: PLC0415  slow to import
+
+    return httpx2.create_ssl_context()
 
 
 @contextmanager

@@ -12,9 +12,10 @@ import logging
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
-from anthropic import AsyncAnthropic, Timeout
+from anthropic import AsyncAnthropic, DefaultAsyncHttpxClient, Timeout
 
 from retrainer.errors import AlgorithmError
+from retrainer.http_environment import ssl_context
 from retrainer_claude.answers import Result, cached_result, combine
 from retrainer_claude.batch_service import CONTINUE
 from retrainer_claude.batches import is_pending, request_batches
@@ -116,7 +117,8 @@ def _answer(
 
     async def request_missing() -> dict[str, Result]:
         timeout = Timeout(options.timeout_seconds, connect=min(_CONNECT_SECONDS, options.timeout_seconds))
-        async with AsyncAnthropic(max_retries=0, timeout=timeout) as client:
+        http_client = DefaultAsyncHttpxClient(verify=ssl_context(), timeout=timeout)
+        async with AsyncAnthropic(max_retries=0, timeout=timeout, http_client=http_client) as client:
             found = dict(results)
             if batch:
                 found |= await request_batches(client, requests, options, budget, read_answer)

@@ -11,7 +11,7 @@ from anthropic.resources.messages import DEPRECATED_MODELS
 from httpx2 import URL, InvalidURL
 
 from retrainer.errors import ConfigError, MissingCredentials
-from retrainer.http_environment import name_wrong_variable
+from retrainer.http_environment import name_wrong_variable, ssl_context
 
 if TYPE_CHECKING:
     from retrainer_claude import ClaudeOptions
@@ -33,7 +33,7 @@ def check_environment() -> None:
         ConfigError: one of them is wrong.
     """
     with name_wrong_variable():
-        DefaultHttpxClient().close()
+        DefaultHttpxClient(verify=ssl_context()).close()
     base_url = os.environ.get(BASE_URL)
     try:
         target = URL(base_url or "https://api.anthropic.com")
@@ -54,7 +54,7 @@ def require_credentials() -> None:
         MissingCredentials: it finds none, or they cannot be used.
     """
     try:
-        with Anthropic() as client:
+        with Anthropic(http_client=DefaultHttpxClient(verify=ssl_context())) as client:
             headers = {name.lower(): value for name, value in client.default_headers.items()}
             has_provider = client.credentials is not None
     except AnthropicError as error:

@@ -7,7 +7,7 @@ import time
 from typing import TYPE_CHECKING
 
 from retrainer.errors import ConfigError
-from retrainer.http_environment import name_wrong_variable
+from retrainer.http_environment import name_wrong_variable, ssl_context
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -55,7 +55,7 @@ def post(url: str, content: bytes, headers: Mapping[str, str], limit_seconds: fl
     )
     try:
         with name_wrong_variable():
-            client = httpx2.Client(timeout=min(REQUEST_SECONDS, limit_seconds))
+            client = httpx2.Client(timeout=min(REQUEST_SECONDS, limit_seconds), verify=ssl_context())
     except ConfigError as error:
         raise NotDelivered(str(error)) from None
     with client:

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from retrainer import __version__, redaction
 from retrainer.errors import ConfigError, SourceError
-from retrainer.http_environment import name_wrong_variable
+from retrainer.http_environment import name_wrong_variable, ssl_context
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -220,7 +220,7 @@ class HttpClient:
         timeout = min(self._timeout, self._remaining())
         if self._client is None:
             with name_wrong_variable():
-                self._client = httpx2.Client(timeout=self._timeout)
+                self._client = httpx2.Client(timeout=self._timeout, verify=ssl_context())
         try:
             with (
                 self._interrupted_after(timeout),
