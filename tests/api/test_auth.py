@@ -242,14 +242,21 @@ def test_the_token_appears_nowhere(trained: str, serve_process: ServeProcess, fo
 
 @pytest.mark.slow
 def test_a_missing_extra_is_one_line_with_the_command_to_install_it(folder: Path) -> None:
-    script = (
-        "import sys; sys.modules[sys.argv[1]] = None; from retrainer.cli.program import run; sys.exit(run(['serve']))"
+    packages = ("fastapi", "uvicorn", "prometheus_client")
+    script = """
+import os, sys
+from retrainer.cli.program import run
+for package in sys.argv[1:]:
+    child = os.fork()  # as a process that has imported none of them
+    if not child:
+        sys.modules[package] = None
+        sys.exit(run(["serve"]))
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 2, package
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script, *packages], cwd=folder, capture_output=True, text=True, check=False
     )
-    for package in ("fastapi", "uvicorn", "prometheus_client"):
-        done = subprocess.run(
-            [sys.executable, "-c", script, package], cwd=folder, capture_output=True, text=True, check=False
-        )
-        assert done.returncode == 2
-        (line,) = done.stderr.splitlines()
+    assert done.returncode == 0, done.stderr
+    for package, line in zip(packages, done.stderr.splitlines(), strict=True):
         assert line.endswith("Install it with: pip install 'retrainer[api]'")
         assert f"'{package}'" in line

@@ -181,8 +181,8 @@ def test_all_endpoints_work_on_postgresql_and_survive_an_outage(
     for path in ("/models/versions/%00", "/models/training-history/%00", "/models/versions/x%00y"):
         assert server.get(path).status_code == 404, path
     assert server.post(f"/models/promote/{new}", json={"reason": "a\tb — c"}).status_code == 200
-    ids = server.post("/models/retrain").json()["run_ids"]
-    assert {server.ended(run_id)["status"] for run_id in ids.values()} == {"completed"}
+    ids = server.post("/models/retrain", json={"model_type": "timing"}).json()["run_ids"]
+    assert server.ended(ids["timing"])["status"] == "completed"
     url = sa.make_url(postgresql_url)
     engine = sa.create_engine(url.set(database="postgres"), isolation_level="AUTOCOMMIT")
     with engine.connect() as connection:
@@ -226,7 +226,7 @@ def test_forecasts_do_not_hold_up_other_requests(
 
 @pytest.mark.parametrize(
     "number",
-    [signal.SIGTERM, *(pytest.param(number, marks=pytest.mark.slow) for number in (signal.SIGINT, signal.SIGHUP))],
+    [signal.SIGTERM, pytest.param(signal.SIGHUP, marks=pytest.mark.slow)],  # of SIGINT there is one in test_threads
 )
 def test_a_request_in_progress_is_finished_before_the_server_stops(
     number: signal.Signals, serve_process: ServeProcess, waiting_in_production: dict[str, str], turnstile: Turnstile
@@ -272,12 +272,17 @@ def test_a_port_in_use_is_one_line(serve: Serve, folder: Path, retrainer: Runner
 
 
 @pytest.mark.parametrize(
-    "count", [pytest.param(300, marks=pytest.mark.slow), pytest.param(5000, marks=pytest.mark.soak)]
+    "count", [pytest.param(100, marks=pytest.mark.slow), pytest.param(5000, marks=pytest.mark.soak)]
 )
 def test_many_concurrent_changes_leave_a_consistent_record(
-    count: int, two_versions: tuple[str, str], serve_process: ServeProcess, folder: Path, retrainer: Runner
+    count: int,
+    two_versions: tuple[str, str],
+    serve: Serve,
+    serve_process: ServeProcess,
+    folder: Path,
+    retrainer: Runner,
 ) -> None:
-    servers = [serve_process(), serve_process()]
+    servers = [serve(), serve_process()]
     paths = [*(f"/models/promote/{version}" for version in two_versions), "/models/rollback/timing"]
     with ThreadPoolExecutor(12) as threads:
         calls = [threads.submit(servers[n % 2].post, paths[n % 3]) for n in range(count)]

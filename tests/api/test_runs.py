@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 def test_retrain_answers_at_once_with_recorded_runs(
     trained: str, serve: Serve, waiting: dict[str, str], turnstile: Turnstile, folder: Path
 ) -> None:
-    server = serve(env={**waiting, "WAIT_TO_TRAIN": str(turnstile.path)})
-    answer = server.post("/models/retrain")
+    server = serve(env={**waiting, "WAIT_TO_TRAIN": str(turnstile.path), "RETRAINER_API_TOKEN": TOKEN})
+    answer = server.post("/models/retrain", headers=WITH_TOKEN)
     assert answer.status_code == 202
     document = answer.json()
     assert document["status"] == "started"
@@ -41,6 +41,9 @@ def test_retrain_answers_at_once_with_recorded_runs(
     (row,) = open_project(folder).registry.list_running_runs()
     assert (row.run_id, row.pid) == (timing, process.pid)
     assert process.nice() > psutil.Process().nice(), "it gives way to the server"
+    assert os.getsid(process.pid) == process.pid, "what is sent to the server's terminal does not reach it"
+    assert TOKEN not in "".join(process.environ().values())
+    assert process.cwd() == str(folder)
     turnstile.let_through()
     run = server.ended(timing)
     assert run["status"] == "completed"
@@ -52,27 +55,19 @@ def test_retrain_answers_at_once_with_recorded_runs(
 
 
 @pytest.mark.slow
-def test_a_run_has_its_own_session_and_not_the_token(
-    trained: str, serve_process: ServeProcess, waiting: dict[str, str], turnstile: Turnstile, folder: Path
-) -> None:
-    server = serve_process(env={**waiting, "WAIT_TO_TRAIN": str(turnstile.path), "RETRAINER_API_TOKEN": TOKEN})
-    assert server.post("/models/retrain", json={"model_type": "timing"}, headers=WITH_TOKEN).status_code == 202
-    turnstile.await_arrival()
-    (process,) = runs_of(folder)
-    assert os.getsid(process.pid) == process.pid, "what is sent to the server's terminal does not reach it"
-    assert TOKEN not in "".join(process.environ().values())
-    assert process.cwd() == str(folder)
-
-
-@pytest.mark.slow
 def test_a_run_survives_a_restart_of_the_server(
-    trained: str, serve_process: ServeProcess, waiting: dict[str, str], turnstile: Turnstile, folder: Path
+    trained: str,
+    serve: Serve,
+    serve_process: ServeProcess,
+    waiting: dict[str, str],
+    turnstile: Turnstile,
+    folder: Path,
 ) -> None:
     for number in (signal.SIGTERM, signal.SIGKILL):
         first = serve_process(env={**waiting, "WAIT_TO_TRAIN": str(turnstile.path)})
         run_id = first.post("/models/retrain", json={"model_type": "timing"}).json()["run_ids"]["timing"]
         first.stop(number)
-        second = serve_process(env=waiting)
+        second = serve(env=waiting)
         assert second.get(f"/models/training-history/{run_id}").json()["status"] == "running"
         turnstile.await_arrival()
         turnstile.let_through()
@@ -82,9 +77,14 @@ def test_a_run_survives_a_restart_of_the_server(
 
 @pytest.mark.slow
 def test_only_one_of_several_concurrent_retrains_starts(
-    trained: str, serve_process: ServeProcess, waiting: dict[str, str], turnstile: Turnstile, folder: Path
+    trained: str,
+    serve: Serve,
+    serve_process: ServeProcess,
+    waiting: dict[str, str],
+    turnstile: Turnstile,
+    folder: Path,
 ) -> None:
-    servers = [serve_process(env={**waiting, "WAIT_TO_TRAIN": str(turnstile.path)}) for _ in range(2)]
+    servers = [start(env={**waiting, "WAIT_TO_TRAIN": str(turnstile.path)}) for start in (serve, serve_process)]
     with ThreadPoolExecutor(8) as threads:
         calls = [
             threads.submit(servers[n % 2].post, "/models/retrain", json={"model_type": "timing"}) for n in range(8)

@@ -111,14 +111,13 @@ def test_a_database_that_does_not_answer_times_out(
     assert get_in_time(server, "/models/versions").json() == {"versions": [], "count": 0}
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 @pytest.mark.slow
 def test_a_server_with_stuck_threads_stops(
-    number: signal.Signals, serve_process: ServeProcess, waiting_in_production: dict[str, str], turnstile: Turnstile
+    serve_process: ServeProcess, waiting_in_production: dict[str, str], turnstile: Turnstile
 ) -> None:
     server = serve_process("--answer-seconds", "1", env=waiting_in_production)
     assert server.get("/models/predict/timing").status_code == 503
-    assert server.stop(number) == 0
+    assert server.stop() == 0
     assert server.lines[-2:] == [
         "Stopped\n",
         "WARNING: Exiting although threads are still running: 'forecast_0'\n",
