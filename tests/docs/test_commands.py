@@ -6,10 +6,13 @@ import json
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 import textwrap
+from contextlib import closing
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +22,10 @@ import typer
 from retrainer.cli.app import app
 from retrainer.cli.program import GLOBAL_FLAGS, GLOBAL_OPTIONS
 from retrainer.posts.sample import sample_posts, write_sample_csv
+from retrainer.project import Project, create_project
+from retrainer.streams import DEFAULT_STREAM
 from tests.claude_server import ClaudeServer
+from tests.command_line import run_in_process
 from tests.docs.pages import PAGES, ROOT, SHELL, blocks, read
 from tests.notify.receiver import Receiver
 from tests.programs import free_port, installed, process_named
@@ -42,27 +48,31 @@ SETTINGS = {
     "docs/content.md": {"RETRAINER_TIMING_MODEL__ALGORITHM": "baseline"},
     "docs/live.md": {},
 }
-NEW_PROJECT = "retrainer init project; cd project; retrainer posts import ../posts.csv"
-THREE_STREAMS = (
-    "retrainer init project; cd project; "
-    "for name in news news_2 garden; do retrainer posts import ../posts.csv --stream $name; done"
-)
-SETUP = {
-    "docs/importing.md": "retrainer init project; cd project",
-    "docs/explain.md": f"{NEW_PROJECT}; retrainer train timing",
-    "docs/content.md": f"{NEW_PROJECT}; retrainer train timing",
-    "docs/live.md": "retrainer init project; cd project",
-    "docs/metrics.md": f"{NEW_PROJECT}; retrainer train content",
-    "docs/ab-tests.md": NEW_PROJECT,
-    "docs/promotion.md": NEW_PROJECT,
-    "docs/pages.md": f"{NEW_PROJECT}; retrainer train",
-    "docs/python-api.md": NEW_PROJECT,
-    "docs/replay.md": NEW_PROJECT,
-    "docs/rest-api.md": NEW_PROJECT,
-    "docs/store.md": NEW_PROJECT,
-    "docs/tuning.md": NEW_PROJECT,
+THREE_STREAMS = ["news", "news_2", "garden"]
+# The streams with posts of the project that a page is about, where it does not begin with `retrainer init`.
+STREAMS = {
+    "docs/importing.md": [],
+    "docs/explain.md": [DEFAULT_STREAM],
+    "docs/content.md": [DEFAULT_STREAM],
+    "docs/live.md": [],
+    "docs/metrics.md": [DEFAULT_STREAM],
+    "docs/ab-tests.md": [DEFAULT_STREAM],
+    "docs/promotion.md": [DEFAULT_STREAM],
+    "docs/pages.md": [DEFAULT_STREAM],
+    "docs/python-api.md": [DEFAULT_STREAM],
+    "docs/replay.md": [DEFAULT_STREAM],
+    "docs/rest-api.md": [DEFAULT_STREAM],
+    "docs/store.md": [DEFAULT_STREAM],
+    "docs/tuning.md": [DEFAULT_STREAM],
     "docs/cluster.md": THREE_STREAMS,
     "docs/streams.md": THREE_STREAMS,
+}
+# What is trained before.
+TRAINED = {
+    "docs/explain.md": ["timing"],
+    "docs/content.md": ["timing"],
+    "docs/metrics.md": ["content"],
+    "docs/pages.md": ["timing", "content"],
 }
 
 PREAMBLE = """
@@ -127,13 +137,27 @@ def steps_of(page: str) -> list[tuple[str, list[str]]]:
 PAGES_WITH_COMMANDS = [page for page in PAGES if steps_of(page)]
 
 
-def run_page(page: str, folder: Path, *, after: str = "") -> PageRun:
+def make_project(page: str, folder: Path, new_database: Path) -> None:
+    """Make the project that a page is about."""
+    create_project(folder)
+    shutil.copy(new_database, folder / "data" / "retrainer.db")
+    with closing(Project.find(folder, {})) as project:
+        for stream in STREAMS[page]:
+            project.posts.for_stream(stream).add(sample_posts(), datetime.now(UTC))
+    for model_type in TRAINED.get(page, []):
+        assert run_in_process(folder)("train", model_type, env=SETTINGS.get(page, BASELINE)).code == 0
+
+
+def run_page(page: str, folder: Path, new_database: Path, *, after: str = "") -> PageRun:
     """Run the commands of a page in a folder that holds a checkout `retrainer` and synthetic `posts.csv`."""
     installed("curl")
     (folder / "retrainer").symlink_to(ROOT)
     write_sample_csv(folder / "posts.csv", sample_posts())
     port = free_port()
-    script = PREAMBLE + SETUP.get(page, "")
+    script = PREAMBLE
+    if page in STREAMS:
+        make_project(page, folder / "project", new_database)
+        script += "cd project"
     for command, _ in steps_of(page):
         script += f"\necho '{STEP}'\n{_local(command, port)}\n"
         if "/models/retrain" in command:
@@ -195,16 +219,16 @@ def assert_shown(page: str, shown: list[tuple[str, list[str]]], outputs: list[st
 @pytest.mark.slow
 @pytest.mark.parametrize("page", [page for page in PAGES_WITH_COMMANDS if page != "docs/operating.md"])
 @pytest.mark.usefixtures("cron_folder")
-def test_every_command_works_and_prints_what_the_page_shows(page: str, tmp_path: Path) -> None:
-    assert_shown(page, steps_of(page), run_page(page, tmp_path).outputs)
+def test_every_command_works_and_prints_what_the_page_shows(page: str, tmp_path: Path, new_database: Path) -> None:
+    assert_shown(page, steps_of(page), run_page(page, tmp_path, new_database).outputs)
 
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("cron_folder")
-def test_the_installation_of_the_operating_page_works(tmp_path: Path) -> None:
+def test_the_installation_of_the_operating_page_works(tmp_path: Path, new_database: Path) -> None:
     """From a virtual environment to the CI job; packages that are installed here are not downloaded."""
     history = "retrainer history --json | python3 -c 'import json, sys; print(json.dumps(json.load(sys.stdin)))'"
-    page = run_page("docs/operating.md", tmp_path, after=history)
+    page = run_page("docs/operating.md", tmp_path, new_database, after=history)
     assert page.notified.count("/your-webhook") == 6, (
         "a test, stale posts, the promotions of both types, one by hand, a rollback"
     )
