@@ -243,6 +243,7 @@ def test_the_installed_extras_of_the_image_suffice(with_posts: Path, tmp_path: P
     subprocess.run([sys.executable, "-m", "venv", str(tmp_path / "venv")], check=True)
     program = tmp_path / "venv" / "bin"
     environ = {**os.environ, "PATH": f"{program}:{os.environ['PATH']}"}
+    environ["PIP_NO_COMPILE"] = "0"  # pip takes the word of a --no-… option for what it switches off
     installed = subprocess.run(
         ["sh", "-c", line], cwd=tmp_path, env=environ, capture_output=True, text=True, check=False
     )

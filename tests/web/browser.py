@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser, Dialog, Page, Request
 
 Scheme = Literal["light", "dark"]
-WIDTHS = (375, 768, 1440)  # pixels: a telephone, a tablet, a screen
-SCHEMES: tuple[Scheme, ...] = ("light", "dark")
+# Widths in pixels, of a telephone, a tablet and a screen. The schemes differ in colours, and the widths do not.
+LOOKS: tuple[tuple[int, Scheme], ...] = ((375, "light"), (768, "dark"), (1440, "light"))
 PATIENCE = 60_000  # milliseconds; nothing takes so long but what will never come
 AXE = {"resultTypes": ["violations"]}
 # What sticks out of the window, so that a reader would have to scroll sideways.

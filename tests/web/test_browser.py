@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import pytest
 
 from tests.api.conftest import TOKEN
-from tests.web.browser import SCHEMES, WIDTHS, tab
+from tests.web.browser import LOOKS, tab
 from tests.web.conftest import served
 from tests.web.hostile import STREAMS
 
@@ -75,12 +75,11 @@ PAGES = [
 @pytest.mark.parametrize("pattern", PAGES)
 def test_a_page_has_no_fault_at_any_width_light_or_dark(pattern: str, site: Site, browser: Browser) -> None:
     problems: dict[str, list[str]] = {}
-    for width in WIDTHS:
-        for scheme in SCHEMES:
-            with tab(browser, site.server.url, width=width, scheme=scheme) as visit:
-                for problem in visit.open(site.path(pattern)).inspect():
-                    problems.setdefault(problem, []).append(f"{width} {scheme}")
-                assert TOKEN not in visit.page.content()
+    for width, scheme in LOOKS:
+        with tab(browser, site.server.url, width=width, scheme=scheme) as visit:
+            for problem in visit.open(site.path(pattern)).inspect():
+                problems.setdefault(problem, []).append(f"{width} {scheme}")
+            assert TOKEN not in visit.page.content()
     assert not problems, "\n".join(f"{where}: {problem}" for problem, where in problems.items())
 
 

@@ -10,7 +10,7 @@ import time_machine
 
 from docs.sample_project import NOW, SETTINGS
 from tests.command_line import run_in_process
-from tests.web.browser import SCHEMES, WIDTHS, tab
+from tests.web.browser import LOOKS, tab
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -48,14 +48,13 @@ def report(templates: Templates, tmp_path_factory: pytest.TempPathFactory) -> Pa
 def test_the_report_is_one_file_without_faults_at_any_width(report: Path, browser: Browser) -> None:
     assert report.stat().st_size < MAX_BYTES
     problems: dict[str, list[str]] = {}
-    for width in WIDTHS:
-        for scheme in SCHEMES:
-            with tab(browser, "", width=width, scheme=scheme) as visit:
-                for problem in visit.open(report.as_uri()).inspect():
-                    problems.setdefault(problem, []).append(f"{width} {scheme}")
-                assert {address for address in visit.requests if not address.startswith("data:")} == {report.as_uri()}
-                assert visit.page.locator("#pwned, [onerror], [onload], iframe").count() == 0
-                assert visit.page.title() != "pwned"
+    for width, scheme in LOOKS:
+        with tab(browser, "", width=width, scheme=scheme) as visit:
+            for problem in visit.open(report.as_uri()).inspect():
+                problems.setdefault(problem, []).append(f"{width} {scheme}")
+            assert {address for address in visit.requests if not address.startswith("data:")} == {report.as_uri()}
+            assert visit.page.locator("#pwned, [onerror], [onload], iframe").count() == 0
+            assert visit.page.title() != "pwned"
     assert not problems, "\n".join(f"{where}: {problem}" for problem, where in problems.items())
 
 
