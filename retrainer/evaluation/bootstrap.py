@@ -223,7 +223,9 @@ def resampled_means(figures: Floats, length: int, seed: int) -> Floats:
     means = np.empty((RESAMPLES, figures.shape[1]))
     for first in range(0, RESAMPLES, _RESAMPLES_AT_ONCE):
         drawn = starts(generator, min(_RESAMPLES_AT_ONCE, RESAMPLES - first), blocks, count)
-        means[first : first + len(drawn)] = (whole[drawn[:, :-1]].sum(axis=1) + rest[drawn[:, -1]]) / count
+        # A resample a column: summing over the first axis is many times as fast.
+        sums = whole.take(drawn[:, :-1].T, axis=0).sum(axis=0)
+        means[first : first + len(drawn)] = (sums + rest[drawn[:, -1]]) / count
     return means
 
 

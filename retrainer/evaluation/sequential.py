@@ -15,6 +15,7 @@ from __future__ import annotations
 import math
 import struct
 import zlib
+from statistics import median
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import numpy as np
@@ -277,8 +278,8 @@ class _Floor:
         known = np.concatenate([self.recent, stakes])
         first = len(self.recent)
         self.recent = known[-_FLOOR_POSTS:]
-        partial = range(first, min(_FLOOR_POSTS, len(known)))
-        floors = [float(np.median(known[:row])) if row else 0.0 for row in partial]
+        few = known[:_FLOOR_POSTS].tolist()  # of few numbers, NumPy's median takes many times as long
+        floors = [median(few[:row]) if row else 0.0 for row in range(first, len(few))]
         if len(known) <= _FLOOR_POSTS:
             return np.array(floors)
         windows = np.lib.stride_tricks.sliding_window_view(known[:-1], _FLOOR_POSTS)

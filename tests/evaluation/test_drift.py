@@ -73,9 +73,9 @@ def test_stationary_streams_give_few_alarms() -> None:
 
 
 @pytest.mark.slow
-def test_stationary_streams_give_few_alarms_in_hundreds_of_years() -> None:
-    alarms, years = count_false_alarms(streams=15)
-    assert years == 90, "of each rhythm"
+def test_stationary_streams_give_few_alarms_in_a_hundred_years() -> None:
+    alarms, years = count_false_alarms(streams=8)
+    assert years == 48, "of each rhythm"
     for (rhythm, kind), count in alarms.items():
         assert count / years <= (1 / 3 if rhythm == "autocorrelated" else 0.1), (rhythm, kind, count)
 
@@ -92,7 +92,7 @@ CHANGED = [
 
 
 @pytest.mark.parametrize(("kind", "scenario", "factor", "no_text", "delay"), CHANGED)
-@pytest.mark.parametrize("seed", [3, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(4, 16))])
+@pytest.mark.parametrize("seed", [3, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(4, 9))])
 def test_a_change_is_found(
     kind: DriftKind, scenario: Scenario, factor: float, no_text: float, delay: int, seed: int
 ) -> None:
@@ -104,7 +104,7 @@ def test_a_change_is_found(
     assert changes.kinds[kind].alarm_row == alarm
 
 
-@pytest.mark.parametrize("seed", [3, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(4, 16))])
+@pytest.mark.parametrize("seed", [3, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(4, 9))])
 def test_a_change_of_5_percent_is_none(seed: int) -> None:
     scenario = Scenario("5% more", "rate", factor=1.05)
     stream = with_lengths(simulate(5.0, "independent", scenario, np.random.default_rng(seed)), 1.05, 0.0025)

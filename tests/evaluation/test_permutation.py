@@ -281,7 +281,7 @@ def trained(name: str, posts: pd.DataFrame) -> TrainedModel:
 def test_prophet_depends_on_the_hour_of_a_daily_stream() -> None:
     """Though it learns the hours again from the posts before those that are moved."""
     posts = daily(1000)
-    found = permute_inputs(trained("prophet", posts), posts, window_of(posts, 60), Budget())
+    found = permute_inputs(trained("prophet", posts), posts, window_of(posts, 30), Budget())
     score = dict(found.parts[0].worth or {})["overall_score"]
     assert score.interval is not None
     assert score.interval[0] > 0

@@ -6,6 +6,7 @@ import itertools
 import math
 import struct
 import zlib
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import pytest
@@ -34,6 +35,9 @@ from retrainer.model_types import get_model_type
 from retrainer.model_types.base import hours_between, utc_times
 from retrainer.model_types.timing import TimingForecasts, TimingTargets, pinball_loss
 from retrainer.posts.sample import sample_posts
+
+if TYPE_CHECKING:
+    from benchmarks.equal_forecasters import Draw
 
 KINDS = {
     "independent": independent,
@@ -300,36 +304,40 @@ def test_a_look_after_every_post_rarely_prefers_one_of_two_equal_forecasters() -
     assert bootstrap >= 0.3
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("kind", KINDS)
-def test_false_calls_of_a_look_after_every_post(kind: str) -> None:
-    evidence, bootstrap = false_calls(KINDS[kind], streams=500)
-    assert evidence <= (0.07 if kind == "autocorrelated 0.1" else 0.05)
-    assert bootstrap >= 0.3
+class RealForecasts(NamedTuple):
+    """Forecasts of 2,000 posts by `baseline`, trained on 1,200, and the waits.
+
+    The outcomes are drawn so that forecasts trained on the 200 last of these are as good.
+    """
+
+    quantiles: np.ndarray
+    waits: np.ndarray
+    drawn: DrawnOutcomes
 
 
-def real_forecasts() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return the forecasts of 2,000 posts by `baseline`, trained on 1,200 and on the 200 last posts, and the waits."""
+@pytest.fixture(scope="module")
+def real_forecasts() -> RealForecasts:
     posts = prepare(sample_posts(count=3300))
     rows = np.arange(1200, 3200)
     times = utc_times(posts)
     later = posts.iloc[1000:].reset_index(drop=True)
-    sides = forecast("baseline", posts, 1200, rows), forecast("baseline", later, 200, rows - 1000)
-    return *sides, hours_between(times[rows - 1], times[rows])
+    one, other = forecast("baseline", posts, 1200, rows), forecast("baseline", later, 200, rows - 1000)
+    return RealForecasts(one, hours_between(times[rows - 1], times[rows]), DrawnOutcomes(one, other))
 
 
 @pytest.mark.slow
-def test_false_calls_on_outcomes_drawn_from_real_forecasts() -> None:
-    one, other, _ = real_forecasts()
-    evidence, bootstrap = false_calls(DrawnOutcomes(one, other), streams=500)
-    assert evidence <= 0.05
-    assert bootstrap >= 0.3
+def test_false_calls_of_a_look_after_every_post(real_forecasts: RealForecasts) -> None:
+    draws: dict[str, Draw] = {**KINDS, "drawn from real forecasts": real_forecasts.drawn}
+    calls = {kind: false_calls(draw, streams=200) for kind, draw in draws.items()}
+    for kind, (evidence, _) in calls.items():
+        assert evidence <= (0.07 if kind == "autocorrelated 0.1" else 0.05), kind
+    assert np.mean([bootstrap for _, bootstrap in calls.values()]) >= 0.3
 
 
 @pytest.mark.slow
-def test_a_fleet_keeps_its_rate_of_false_rollbacks() -> None:
-    one, other, waits = real_forecasts()
-    found = fleet(DrawnOutcomes(one, other), crps_stakes(rescaled(one, waits, 0.15, slow=True), one, waits))
+def test_a_fleet_keeps_its_rate_of_false_rollbacks(real_forecasts: RealForecasts) -> None:
+    one, waits, drawn = real_forecasts
+    found = fleet(drawn, crps_stakes(rescaled(one, waits, 0.15, slow=True), one, waits))
     assert found["found"] >= 45
     assert found["wrong"] <= 0.1 * (found["found"] + found["wrong"])
 
@@ -337,9 +345,9 @@ def test_a_fleet_keeps_its_rate_of_false_rollbacks() -> None:
 @pytest.mark.slow
 def test_the_interval_covers_the_truth() -> None:
     covered = 0
-    for seed in range(200):
+    for seed in range(100):
         rng = np.random.default_rng(seed)
         loss, other_loss = rng.random((2, 800)) * [[1.0], [0.9]]
         low, high, _ = interval_of(score_stakes(1 - loss, 1 - other_loss))
         covered += (low is None or low <= 0.1) and (high is None or high >= 0.1)
-    assert covered >= 190
+    assert covered >= 95

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from retrainer.model_types.content import similarity
@@ -81,6 +81,7 @@ def test_the_true_posts_get_an_auc_of_1_where_they_are_distinct(posts: list[str]
 
 
 @pytest.mark.slow
+@settings(max_examples=30, deadline=None)
 @given(st.integers(0, 2**32 - 1))
 def test_shuffled_posts_get_about_0_and_half(seed: int) -> None:
     random = np.random.default_rng(seed)

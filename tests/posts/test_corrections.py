@@ -304,9 +304,16 @@ def test_every_row_is_counted_once(stream: Stream, imports: Any) -> None:
 
 
 @pytest.mark.slow
-@settings(max_examples=1000, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(imports=IMPORTS)
 def test_every_row_is_counted_once_in_many_imports(stream: Stream, imports: Any) -> None:
+    check(stream, imports)
+
+
+@pytest.mark.soak
+@settings(max_examples=2000, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(imports=IMPORTS)
+def test_every_row_is_counted_once_in_any_imports(stream: Stream, imports: Any) -> None:
     check(stream, imports)
 
 
