@@ -254,7 +254,15 @@ FAULTS = (
 )
 
 
-@pytest.mark.parametrize("seed", [0, 1, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(2, 20))])
+@pytest.mark.parametrize(
+    "seed",
+    [
+        0,
+        1,
+        *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(2, 7)),
+        *(pytest.param(seed, marks=pytest.mark.soak) for seed in range(7, 50)),
+    ],
+)
 def test_it_never_spends_more_than_the_limit_whatever_fails(
     seed: int, claude: LoadedAlgorithm, connect: Callable[[ClaudeServer], ClaudeServer]
 ) -> None:
@@ -274,7 +282,14 @@ def test_it_never_spends_more_than_the_limit_whatever_fails(
     assert budget.reserved_usd == pytest.approx(0)
 
 
-@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(1, 10))])
+@pytest.mark.parametrize(
+    "seed",
+    [
+        0,
+        *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(1, 6)),
+        *(pytest.param(seed, marks=pytest.mark.soak) for seed in range(6, 50)),
+    ],
+)
 def test_batches_never_spend_more_than_the_limit_whatever_fails(
     seed: int, claude: LoadedAlgorithm, connect: Callable[[ClaudeServer], ClaudeServer]
 ) -> None:

@@ -187,9 +187,13 @@ def test_a_trend_stays_constant_after_training() -> None:
     )
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
-    "shape", [pytest.param(0.5, marks=pytest.mark.slow), 1.0, pytest.param(3.0, marks=pytest.mark.slow)]
+    "shape",
+    [
+        pytest.param(0.5, marks=pytest.mark.slow),
+        pytest.param(1.0, marks=pytest.mark.soak),
+        pytest.param(3.0, marks=pytest.mark.slow),
+    ],
 )
 def test_eighty_percent_intervals_cover_eighty_percent(shape: float) -> None:
     """Independent gaps, from burstier to more regular than a Poisson process, at both kinds of origins."""

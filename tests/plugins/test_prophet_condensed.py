@@ -56,7 +56,7 @@ def condense(model: Any, posts: pd.DataFrame, row: int, state: bytes | None = No
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("training", "count", "step"), [(300, 2600, 275), (8600, 9600, 230), (28_000, 28_850, 350)])
+@pytest.mark.parametrize(("training", "count", "step"), [(300, 1500, 275), (8600, 9200, 230), (28_000, 28_850, 350)])
 def test_forecasts_with_a_state_are_those_from_all_posts(training: int, count: int, step: int) -> None:
     """Over many checkpoints, each state condensed from the one before, and forecasts across the next checkpoint."""
     posts = sample_posts(count=count, seed=4)[["post_id", "created_at"]]

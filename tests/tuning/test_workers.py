@@ -34,17 +34,17 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.slow  # starts processes
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+@pytest.fixture
 def folder(sqlite_folder: Path, request: pytest.FixtureRequest) -> Path:
-    """A project on each database, whose studies are on the same kind of database."""
-    if request.param == "postgresql":
+    """A project on SQLite or as a test is parametrized, whose studies are on the same kind of database."""
+    if getattr(request, "param", "sqlite") == "postgresql":
         make = request.getfixturevalue("make_postgresql_database")
         configure(sqlite_folder, url=f'"{make()}"')
         use_storage(sqlite_folder, make())
     return sqlite_folder
 
 
-@pytest.fixture(params=[Dask, Ray], ids=["dask", "ray"])
+@pytest.fixture
 def cluster(request: pytest.FixtureRequest, tmp_path: Path) -> Cluster:
     made: Cluster = request.param(tmp_path / "cluster")
     return made
@@ -81,6 +81,7 @@ def losses(folder: Path) -> Counter[int]:
     return +found
 
 
+@pytest.mark.parametrize("folder", ["sqlite", "postgresql"], indirect=True)
 def test_a_command_takes_over_the_trial_of_one_that_was_killed(folder: Path, plugins: Plugins) -> None:
     install(plugins, folder)
     gate = hold(folder)
@@ -95,6 +96,7 @@ def test_a_command_takes_over_the_trial_of_one_that_was_killed(folder: Path, plu
     assert sum(losses(folder).values()) == 1
 
 
+@pytest.mark.parametrize("folder", ["sqlite", "postgresql"], indirect=True)
 def test_two_commands_make_no_more_trials_than_one(folder: Path, plugins: Plugins) -> None:
     install(plugins, folder)
     gate = hold(folder)
@@ -138,7 +140,7 @@ def test_a_killed_command_takes_its_workers_along_and_is_resumed(folder: Path, p
     require_each_trial_once(only_study(folder))
 
 
-@pytest.mark.parametrize("jobs", ["1", "2"])
+@pytest.mark.parametrize(("folder", "jobs"), [("postgresql", "1"), ("sqlite", "2")], indirect=["folder"])
 def test_ctrl_c_keeps_what_is_known(folder: Path, plugins: Plugins, jobs: str) -> None:
     install(plugins, folder, train="if config.hours != 30: (folder / 'hold').touch()")  # after trial 0
     command = start(folder, "--jobs", jobs)
@@ -188,6 +190,9 @@ def test_a_trial_that_kills_its_workers_fails(folder: Path, plugins: Plugins) ->
     assert all((trial.error or "").startswith("lost 2 times: its process") for trial in failed)
 
 
+@pytest.mark.parametrize(
+    ("folder", "cluster"), [("postgresql", Dask), ("sqlite", Ray)], ids=["dask", "ray"], indirect=True
+)
 def test_a_cluster_that_loses_a_worker_makes_each_trial_once(folder: Path, plugins: Plugins, cluster: Cluster) -> None:
     install(plugins, folder)
     gate = hold(folder)
