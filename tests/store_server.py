@@ -110,9 +110,6 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         self._answer(response.status, headers, data, cut=fault == "half an answer")
 
     def _body(self) -> bytes:
-        if self.headers.get("Expect", "").lower() == "100-continue":
-            self.send_response_only(100)
-            self.end_headers()
         if self.headers.get("Transfer-Encoding", "").lower() == "chunked":
             parts = []
             while size := int(self.rfile.readline().split(b";")[0], 16):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import signal
-from contextlib import closing
 from typing import TYPE_CHECKING
 
 import pytest
@@ -17,7 +16,7 @@ from retrainer.pipeline.recovery import recover, set_aside
 from retrainer.pipeline.retention import prunable, prune
 from retrainer.pipeline.run import retrain
 from retrainer.registry.tables import Base
-from tests.api.conftest import ServerProcess
+from tests.api.conftest import thread_server
 from tests.conftest import (
     NOW,
     configure,
@@ -195,9 +194,8 @@ def test_no_command_deletes_a_users_file(project: Project, version_id: str, retr
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("mine")
     leave_a_dead_run(project)
-    with closing(ServerProcess.start(project.folder)) as server:
+    with thread_server(project.folder) as server:
         assert server.get("/models/training-history").status_code == 200
-        assert server.stop() == 0
     for _ in range(3):
         train(open_project(project.folder))
     for command in (("history",), ("train", "timing"), ("doctor", "--repair"), ("prune", "--yes"), ("train", "timing")):
@@ -362,13 +360,19 @@ def test_what_was_set_aside_is_never_replaced(project: Project, version_id: str)
     assert [(aside / part / "number").read_text() for part in (name, f"{name}.2", f"{name}.3")] == ["0", "1", "2"]
 
 
+def train_four_versions(folder: Path) -> None:
+    project = open_project(folder)
+    for _ in range(4):
+        train(project)
+    project.close()
+
+
 @pytest.fixture
-def archived(project: Project) -> str:
+def archived(project: Project, prepare: Prepare) -> str:
     """A project with an archived version; returns its id."""
     configure(project.folder, keep_versions="1")
+    prepare(project.folder, train_four_versions)
     reopened = open_project(project.folder)
-    for _ in range(4):
-        train(reopened)
     return reopened.registry.list_versions("timing", status="archived")[0].version_id
 
 

@@ -48,7 +48,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
         worker.finish()
 
 
-@pytest.mark.parametrize("times", [1, pytest.param(5, marks=SLOW), pytest.param(20, marks=SOAK)])
+@pytest.mark.parametrize("times", [1, pytest.param(3, marks=SLOW), pytest.param(20, marks=SOAK)])
 def test_eight_processes_create_one_database(times: int, folder: Path, start: Start) -> None:
     for _ in range(times):
         remove_database(folder)
@@ -82,7 +82,7 @@ def production_ids(project: Project) -> list[str]:
 
 @pytest.mark.slow_on_postgresql
 @pytest.mark.parametrize(
-    ("count", "seconds"), [(4, 1), pytest.param(16, 20, marks=SLOW), pytest.param(16, 200, marks=SOAK)]
+    ("count", "seconds"), [(4, 1), pytest.param(16, 4, marks=SLOW), pytest.param(16, 200, marks=SOAK)]
 )
 def test_processes_change_production_and_a_watcher_always_sees_one(
     count: int, seconds: float, six_versions: Project, start: Start

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import pytest
@@ -14,7 +13,7 @@ import sqlalchemy as sa
 from retrainer.pipeline.run import retrain
 from retrainer.registry.runs import RunFilter
 from tests.api.conftest import thread_server
-from tests.conftest import NOW, administer, configure, import_sample, open_project, runtime_of
+from tests.conftest import NOW, administer, configure, open_project, regular_posts, runtime_of
 from tests.registry.conftest import leave_a_dead_run
 
 if TYPE_CHECKING:
@@ -26,10 +25,9 @@ if TYPE_CHECKING:
 
 def leave_two_versions_and_a_dead_run(folder: Path) -> list[str]:
     """Train two timing versions, leave a dead run behind, and return the ids of the versions."""
-    import_sample(folder)
     project = open_project(folder)
-    now = datetime(2024, 6, 1, tzinfo=UTC)
-    runs = [retrain(project, runtime_of(project), "timing", now, as_of=True).run for _ in range(2)]
+    project.posts.add(regular_posts(120), NOW)
+    runs = [retrain(project, runtime_of(project), "timing", NOW).run for _ in range(2)]
     leave_a_dead_run(project)
     project.close()
     return [str(run.model_version_id) for run in runs if run]

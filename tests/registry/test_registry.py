@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import socket
 import sqlite3
-import subprocess
-import sys
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from importlib import import_module
@@ -34,7 +32,7 @@ from retrainer.registry.migrations import HEAD, REVISIONS
 from retrainer.registry.place import OWNER_FILE
 from retrainer.registry.tables import VERSION_TABLE, Base, ModelVersion, TrainingRun
 from tests.conftest import NOW, configure, open_project, regular_posts, runtime_of, version_folder
-from tests.registry.first_schema import remove_database
+from tests.registry.conftest import leave_a_dead_run
 
 if TYPE_CHECKING:
     from retrainer.project import Project
@@ -132,13 +130,8 @@ def test_times_come_back_in_utc(project: Project) -> None:
 
 @pytest.mark.slow_on_postgresql
 def test_the_next_run_closes_one_whose_process_is_dead(project: Project) -> None:
-    script = (
-        "from pathlib import Path; from retrainer.project import Project; from datetime import datetime, UTC;"
-        f"p = Project.find(Path({str(project.folder)!r}), {{}});"
-        "print(p.registry.start_run('timing', 'baseline', datetime.now(UTC), None).run_id)"
-    )
-    killed = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True).stdout.strip()
-    assert [run.run_id for run in project.registry.list_running_runs()] == [killed]
+    leave_a_dead_run(project)
+    (killed,) = [run.run_id for run in project.registry.list_running_runs()]
     assert retrain(project, runtime_of(project), "timing", datetime.now(UTC)).promoted
     closed = project.registry.get_run(killed)
     assert closed.status == "failed"
@@ -385,19 +378,6 @@ def test_a_foreign_database_keeps_its_tables(sqlite_folder: Path) -> None:
         columns = [row[1] for row in connection.execute("PRAGMA table_info(posts)")]
         assert columns == ["post_id", "created_at", "content"]
     connection.close()
-
-
-@pytest.mark.slow
-def test_first_use_by_several_processes_at_once(folder: Path, retrainer: Runner) -> None:
-    remove_database(folder)
-    command = [sys.executable, "-m", "retrainer", "versions", "--json"]
-    processes = [
-        subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE) for _ in range(4)
-    ]
-    for process in processes:
-        out, err = process.communicate(timeout=600)
-        assert process.returncode == 0, err
-        assert json.loads(out) == {"versions": [], "count": 0}
 
 
 def test_importing_twice_adds_once(project: Project) -> None:

@@ -29,13 +29,23 @@ if TYPE_CHECKING:
 STORED = sorted(path.parent for path in Path(__file__).parent.glob("*/*/expected.json"))
 ON_POSTGRESQL = [path for path in STORED if path.name == "postgresql"]
 NEWEST = STORED[-1]
+BETWEEN = STORED[2:-2]
 
 
 def on_each_release(*, slow: bool) -> pytest.MarkDecorator:
-    """Run a test with every stored project; all but the newest release's on SQLite, and with `slow` all, are slow."""
+    """Run a test with every stored project; all but the newest release's on SQLite, and with `slow` all, are slow.
+
+    With `slow`, the releases between the first and the newest one run in a soak: the other tests read them, too.
+    """
+
+    def marks(path: Path) -> list[pytest.MarkDecorator]:
+        if slow and path in BETWEEN:
+            return [pytest.mark.soak]
+        return [pytest.mark.slow] if slow or path != NEWEST else []
+
     return pytest.mark.parametrize(
         "stored",
-        [pytest.param(path, marks=[pytest.mark.slow] if slow or path != NEWEST else []) for path in STORED],
+        [pytest.param(path, marks=marks(path)) for path in STORED],
         ids=lambda path: f"{path.parent.name}-{path.name}",
     )
 
