@@ -21,22 +21,12 @@ if TYPE_CHECKING:
 FAST = [("versions", "--json"), ("show", "nope"), ("predict", "timing")]
 SLOW = [
     ("--help",),
-    ("train", "--help"),
     ("train", "--dry-run"),
     ("train", "timing", "--dry-run", "--json", "--quiet"),
-    ("release", "timing"),
     ("evaluate", "VERSION"),
-    ("compare", "VERSION", "VERSION", "--json"),
-    ("show", "VERSION"),
-    ("history",),
-    ("history", "--limit", "0"),
     ("production", "--at", "soon", "--log-format", "json"),
     ("posts", "count", "--verbose"),
     ("doctor",),
-    ("prune",),
-    ("plugins",),
-    ("schedule", "show"),
-    ("serve", "--port", "70000"),
     ("config", "--nonsense", "--traceback"),
 ]
 

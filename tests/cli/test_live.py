@@ -26,13 +26,8 @@ if TYPE_CHECKING:
     from tests.command_line import Runner
     from tests.conftest import Prepare
 
+on_each_database = pytest.mark.parametrize("database", ["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)])
 NAME = "../x y/\u202eü*"
-
-
-@pytest.fixture
-def folder(folder_on_each_database: Path) -> Path:
-    """A project folder on each database."""
-    return folder_on_each_database
 
 
 def let_posts_come(folder: Path) -> str:
@@ -50,7 +45,7 @@ def version(folder: Path, prepare: Prepare) -> str:
     return prepare(folder, let_posts_come)
 
 
-@pytest.mark.slow_on_postgresql
+@on_each_database
 def test_the_posts_since_the_promotion_are_scored(version: str, retrainer: Runner) -> None:
     done = retrainer("live", "timing", "--json")
     assert done.code == 0, done.err
@@ -65,7 +60,6 @@ def test_the_posts_since_the_promotion_are_scored(version: str, retrainer: Runne
     assert shown.count("\n2024-11-") == 2, "a line a week, and they are scored once"
 
 
-@pytest.mark.slow_on_postgresql
 @pytest.mark.usefixtures("version")
 def test_weeks_before_a_time_are_left_out(retrainer: Runner) -> None:
     since = retrainer("live", "timing", "--since", "2024-11-20", "--json").json["models"][0]
@@ -74,7 +68,6 @@ def test_weeks_before_a_time_are_left_out(retrainer: Runner) -> None:
     assert "No live posts since 2030-01-01" in retrainer("live", "timing", "--since", "2030-01-01").out
 
 
-@pytest.mark.slow_on_postgresql
 def test_nothing_in_production_fails(folder: Path, retrainer: Runner) -> None:
     assert folder.exists()
     done = retrainer("live")
@@ -84,20 +77,17 @@ def test_nothing_in_production_fails(folder: Path, retrainer: Runner) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "start"), [("live.png", b"\x89PNG"), ("live.svg", b"<?xml")])
 @pytest.mark.usefixtures("version")
-def test_the_plot_is_written(name: str, start: bytes, folder: Path, retrainer: Runner) -> None:
-    done = retrainer("live", "timing", "--plot", name)
-    assert done.code == 0, done.err
-    assert (folder / name).read_bytes().startswith(start)
-    assert retrainer("live", "timing", "--plot", name).code == 0
-    if name.endswith("svg"):
-        first = (folder / name).read_bytes()
-        assert retrainer("live", "timing", "--plot", name).code == 0
-        assert (folder / name).read_bytes() == first, "the same scores are the same picture"
+def test_the_plot_is_written(folder: Path, retrainer: Runner) -> None:
+    pictures = []
+    for name, start in (("live.png", b"\x89PNG"), ("live.svg", b"<?xml"), ("live.svg", b"<?xml")):
+        done = retrainer("live", "timing", "--plot", name)
+        assert done.code == 0, done.err
+        pictures.append((folder / name).read_bytes())
+        assert pictures[-1].startswith(start)
+    assert pictures[1] == pictures[2], "the same scores are the same picture"
 
 
-@pytest.mark.slow_on_postgresql
 @pytest.mark.usefixtures("version")
 def test_a_plot_that_cannot_be_drawn_is_refused(folder: Path, retrainer: Runner) -> None:
     for name, message in (
@@ -142,7 +132,7 @@ def make_streams(folder: Path) -> None:
     project.close()
 
 
-@pytest.mark.slow_on_postgresql
+@on_each_database
 def test_several_streams_have_a_line_each(folder: Path, prepare: Prepare, retrainer: Runner) -> None:
     prepare(folder, make_streams)
     done = retrainer("live")
@@ -164,7 +154,7 @@ def test_several_streams_have_a_line_each(folder: Path, prepare: Prepare, retrai
 
 
 @pytest.mark.parametrize("damage", ["sums = '[]'", "sums = '{}'", "num_scored = -1", "through = 'never'"])
-@pytest.mark.slow_on_postgresql
+@on_each_database
 def test_damaged_sums_of_one_stream_hide_no_other(
     folder: Path, prepare: Prepare, retrainer: Runner, monkeypatch: pytest.MonkeyPatch, damage: str
 ) -> None:
@@ -213,6 +203,7 @@ def test_one_stream_that_fails_does_not_end_the_others(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("database", ["sqlite", "postgresql"])
 def test_history_and_show_have_the_live_score(version: str, retrainer: Runner) -> None:
     assert "Live" not in retrainer("history").out
     assert retrainer("history", "--json").json["training_runs"][0]["live_score"] is None
@@ -243,7 +234,7 @@ def test_hostile_texts_are_escaped(folder: Path, version: str, retrainer: Runner
     assert "3 posts arrived late and cannot be scored" in shown.out
 
 
-@pytest.mark.slow_on_postgresql
+@on_each_database
 def test_a_dry_run_says_what_the_next_train_would_do(folder: Path, prepare: Prepare, retrainer: Runner) -> None:
     live = prepare(folder, promote_a_bad_version)
     off = retrainer("live", "timing", "--dry-run")

@@ -52,12 +52,12 @@ def test_a_plot_leaves_the_output_as_it_is(
     line: str, folder: Path, versions: tuple[str, str], retrainer: Runner
 ) -> None:
     arguments = line.format(*versions).split()
-    for name, start in (("plot.svg", b"<?xml"), ("plot.png", b"\x89PNG")):
-        done = retrainer(*arguments, "--plot", name)
-        assert done.code == 0, done.err
-        assert (folder / name).read_bytes().startswith(start)
-        assert done.out == retrainer(*arguments).out
-    assert b"style=" not in (folder / "plot.svg").read_bytes()
+    done = retrainer(*arguments, "--plot", "plot.svg")
+    assert done.code == 0, done.err
+    assert done.out == retrainer(*arguments).out
+    svg = (folder / "plot.svg").read_bytes()
+    assert svg.startswith(b"<?xml")
+    assert b"style=" not in svg
 
 
 @pytest.mark.parametrize("line", ["evaluate x", "compare x y", "show x", "predict timing", "history", "live"])

@@ -58,13 +58,14 @@ READING = (
     "schedule show",
 )
 TUNE = "tune timing --algorithm baseline --trials 6 --metric crps"
+REPLAY = "replay --from 2024-10-01 --policy monthly:schedule_days=30"
 CHANGING = (
     "live timing",
     "train",
     "train --dry-run",
     TUNE,
     "tune --show",
-    "replay --from 2024-10-01 --policy monthly:schedule_days=30",
+    REPLAY,
     "promote timing@latest",
     "rollback timing",
     "ab start timing timing@latest --share 20",
@@ -167,10 +168,19 @@ def test_in_a_pipe_a_table_is_whole(folder: Path) -> None:
 
 
 QUICK = {line.split()[0]: line for line in reversed(READING)}.values()  # the first one of each command or group
+# Only the narrowest of these screens, where most breaks, is compared in the slow tests; the others are in a soak.
+EXPENSIVE = ("train", TUNE, "tune --show", REPLAY, "report --type timing", "import model.zip")
+
+
+def duration(line: str, columns: int) -> list[pytest.MarkDecorator]:
+    """Return the mark of the tests to which a screen belongs; none for the fast ones."""
+    if columns == WIDTHS[0]:
+        return [] if line in QUICK else [pytest.mark.slow]
+    return [pytest.mark.soak if line in EXPENSIVE else pytest.mark.slow]
+
+
 CASES = [
-    pytest.param(line, columns, marks=[] if line in QUICK and columns == WIDTHS[0] else [pytest.mark.slow])
-    for columns in WIDTHS
-    for line in (*READING, *CHANGING)
+    pytest.param(line, columns, marks=duration(line, columns)) for columns in WIDTHS for line in (*READING, *CHANGING)
 ]
 
 
