@@ -114,6 +114,7 @@ def test_a_cost_that_cannot_be_read_hides_no_result(folder: Path, plugins: Plugi
 
 
 @pytest.mark.slow  # four processes import the SDK
+@pytest.mark.parametrize("folder_on_each_database", ["postgresql"], indirect=True)  # reservations have fast tests
 def test_four_workers_never_exceed_max_cost(
     streams: list[str], paid_environ: dict[str, str], claude_server: ClaudeServer, project: Project, retrainer: Runner
 ) -> None:

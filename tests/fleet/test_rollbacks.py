@@ -81,6 +81,7 @@ def _update(project: Project, now: datetime) -> None:
         review(own, runtime_of(own), "timing", now, roll_back=False)
 
 
+@pytest.mark.parametrize("folder_on_each_database", ["postgresql"], indirect=True)  # the other tests are on SQLite
 @pytest.mark.slow
 def test_three_bad_streams_of_twelve_are_rolled_back_together(fleet: Project, retrainer: Runner) -> None:
     train = (
