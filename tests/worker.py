@@ -32,17 +32,11 @@ if TYPE_CHECKING:
 
     from tests.faults.injection import Fault
 
-IMPORTED = [
-    "alembic.context",
-    "filelock",
-    "pandas",
-    "psycopg",
-    "rich.table",
-    "retrainer.cli.train",
-    "retrainer.pipeline.run",
-    "retrainer.posts.store",
-]
-IMPORTED += ["retrainer.registry.database", "retrainer.registry.registry", "retrainer_baseline"]
+IMPORTED = ["alembic.context", "filelock", "pandas", "psutil", "psycopg", "rich.table", "retrainer_baseline"]
+IMPORTED += ["retrainer.cli.program", "retrainer.cli.train", "retrainer.cli.versions", "retrainer.live.rollback"]
+IMPORTED += ["retrainer.pipeline.run", "retrainer.posts.store", "retrainer.registry.database"]
+IMPORTED += ["retrainer.registry.folder_place", "retrainer.registry.production_links", "retrainer.registry.registry"]
+IMPORTED += ["retrainer.render.documents.runs", "retrainer.render.tables"]
 _CONTEXT = multiprocessing.get_context("forkserver")
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from retrainer.project import default_config
 from retrainer.registry.migrations import HEAD
-from tests.command_line import run_in_process
+from tests.command_line import packages, run_in_process
 from tests.conftest import open_project
 from tests.faults.project import CHANGES, Record, environ_of, require_consistent, require_reported, run_as_worker
 
@@ -54,7 +54,8 @@ def survive(
             return done
 
         try:
-            done = _change(folder, name, environ, run) if check is None else check(folder, run)
+            with packages(environ["PYTHONPATH"]):  # once, not for each command
+                done = _change(folder, name, environ, run) if check is None else check(folder, run)
         except AssertionError as error:
             raise AssertionError(f"{name}: {fault}, {fault.what if fault else kill_after}") from error
         return done, fault.what if fault else ""
@@ -79,6 +80,7 @@ def require_orderly_end(done: TimedResult) -> None:
 
 def _change(folder: Path, name: str, environ: dict[str, str], run: Callable[..., TimedResult]) -> TimedResult:
     change = CHANGES[name]
+    environ = {key: value for key, value in environ.items() if key != "PYTHONPATH"}
     project = open_project(folder)
     versions = [version.version_id for version in project.registry.list_versions("timing")]
     change.damage(project, versions)

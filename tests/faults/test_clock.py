@@ -102,9 +102,13 @@ def test_a_heartbeat_from_the_future_does_not_block_for_ever(live_run: LiveRun) 
     assert "on 'elsewhere'" in str(dead.error)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("seconds", [-DAY, DAY])
-@pytest.mark.parametrize("number", [1, 30, 60])
+@pytest.mark.parametrize(
+    ("number", "seconds"),
+    [
+        *(pytest.param(*case, marks=pytest.mark.slow) for case in [(1, -DAY), (30, DAY), (60, -DAY)]),
+        *(pytest.param(*case, marks=pytest.mark.soak) for case in [(1, DAY), (30, -DAY), (60, DAY)]),
+    ],
+)
 def test_a_clock_that_is_set_in_a_run(projects: Projects, tmp_path: Path, number: int, seconds: int) -> None:
     fault = FileFault(Action.CLOCK, number, tmp_path / "case", tmp_path / "report", seconds)
     done, _ = survive(projects, tmp_path, "train", fault)

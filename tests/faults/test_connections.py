@@ -32,7 +32,7 @@ def test_a_terminated_connection_is_one_clear_line(postgresql_projects: Projects
     assert done.err.endswith(" closed the connection. Run the command again\n")
 
 
-@pytest.mark.parametrize("step", [pytest.param(10, marks=pytest.mark.slow), pytest.param(1, marks=pytest.mark.soak)])
+@pytest.mark.parametrize("step", [pytest.param(20, marks=pytest.mark.slow), pytest.param(1, marks=pytest.mark.soak)])
 @pytest.mark.parametrize("name", [*CHANGES, "migrate"])
 def test_connections_that_are_terminated_at_any_moment(
     postgresql_projects: Projects, tmp_path: Path, name: str, step: int
