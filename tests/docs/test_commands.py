@@ -86,7 +86,11 @@ version() {  # the newest but so many, of timing if there is one
         print((of_timing or versions)[$1]['version_id'])"
 }
 wait_for_runs() {
-    until retrainer --quiet history --status running --json | grep -q '"total": *0'; do sleep 0.2; done
+    until python3 -c "if True:
+        import sqlite3, sys
+        runs = sqlite3.connect('data/retrainer.db')
+        running = 'SELECT 1 FROM retrainer_training_runs WHERE status = ?'
+        sys.exit(any(runs.execute(running, ['running'])))"; do sleep 0.2; done
 }
 """
 STOP_SERVER = """
