@@ -94,7 +94,7 @@ def two_versions(folder: Path, telltale: Path) -> tuple[Project, str, str]:
 
 
 @pytest.mark.parametrize(
-    "flips", [20, pytest.param(300, marks=pytest.mark.slow), pytest.param(5000, marks=pytest.mark.soak)]
+    "flips", [20, pytest.param(100, marks=pytest.mark.slow), pytest.param(5000, marks=pytest.mark.soak)]
 )
 def test_any_flipped_byte_is_refused_before_the_file_is_read(
     flips: int, two_versions: tuple[Project, str, str], telltale: Path

@@ -30,7 +30,10 @@ from tests.registry.conftest import foreign_version, leave_a_dead_run
 from tests.worker import Worker, kill_at, release
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
+
+    from _pytest.mark import ParameterSet
 
     from retrainer.project import Project
     from tests.command_line import Runner
@@ -109,12 +112,18 @@ def cleanups(project: Project) -> list[str]:
     return [entry.reason for entry in project.registry.list_ledger_entries(actions=("cleanup", "set_aside"))]
 
 
-@pytest.mark.slow_on_postgresql
-@pytest.mark.parametrize(
-    "moment",
-    [pytest.param(moment, marks=() if number == 6 else pytest.mark.slow) for number, moment in enumerate(MOMENTS)],
-    ids=[f"{when} {name.rpartition('.')[2]}" for name, when in MOMENTS],
-)
+def moments() -> Iterator[ParameterSet]:
+    """Yield each moment for each database; PostgreSQL is left to a soak where the moment is not one of the database."""
+    for number, (name, when) in enumerate(MOMENTS):
+        of_database = name.startswith("retrainer.registry.")
+        for kind, marks in {
+            "sqlite": [] if number == 6 else [pytest.mark.slow],
+            "postgresql": [pytest.mark.slow if of_database else pytest.mark.soak],
+        }.items():
+            yield pytest.param(kind, (name, when), marks=marks, id=f"{kind}-{when} {name.rpartition('.')[2]}")
+
+
+@pytest.mark.parametrize(("folder_on_each_database", "moment"), [*moments()], indirect=["folder_on_each_database"])
 def test_reads_leave_what_a_killed_run_left_and_the_next_run_clears_it(
     moment: tuple[str, str], project: Project, version_id: str, retrainer: Runner
 ) -> None:
