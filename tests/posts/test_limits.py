@@ -311,11 +311,15 @@ def test_a_file_that_expands_to_gigabytes_takes_little_memory(tmp_path: Path, na
     path = write(tmp_path)
     assert path.stat().st_size < 4 * MEGABYTE
     limit = 2_400 if "beginning" in name else 900  # its texts differ, and are in memory up to file_megabytes
+    limits: dict[str, int] = {}
+    if setting == "rows":
+        limits, limit = {"rows": 4_000_000}, 300  # a fifth of the default, and less memory for it
     code = (
         "import sys; from pathlib import Path; from datetime import datetime, UTC\n"
-        "from retrainer.errors import PostsError; from tests.posts.reading import read_posts_file\n"
+        "from retrainer.config import PostsLimits; from retrainer.errors import PostsError\n"
+        "from tests.posts.reading import read_posts_file\n"
         "try: read_posts_file(Path(sys.argv[1]), columns={'post_id': 'id', 'created_at': 'created_at'}"
-        " if 'parquet' in sys.argv[1] else {}, now=datetime.now(UTC))\n"
+        f" if 'parquet' in sys.argv[1] else {{}}, now=datetime.now(UTC), limits=PostsLimits(**{limits}))\n"
         "except PostsError as error: print(error)\n"
         "print(Path('/proc/self/status').read_text())\n"
     )
