@@ -74,19 +74,6 @@ def test_the_winner_is_promoted_and_applied_and_train_goes_on_with_it(tunable: R
 
 
 @pytest.mark.slow
-def test_without_apply_the_lines_for_the_settings_file_are_printed(tunable: Runner, folder: Path) -> None:
-    before = settings_of(folder)
-    done = tunable("tune", "timing", *FEW)
-    assert done.code == 0, done.err
-    assert settings_of(folder) == before
-    hours = json.loads(tunable("show", "timing@production", "--json").out)["hyperparameters"]["hours"]
-    assert f"timing_model:\n    tunable:\n      hours: {hours}" in done.out
-    assert "Kept: on the held-back fold, its gain is +" in done.out
-    assert "This estimate is optimistic." in done.out
-    assert "Parameter importance: tunable.hours 100%" in done.out
-
-
-@pytest.mark.slow
 def test_a_tuned_version_that_is_not_better_than_production_is_rejected_and_not_applied(
     tunable: Runner, folder: Path
 ) -> None:
@@ -105,9 +92,21 @@ def test_a_tuned_version_that_is_not_better_than_production_is_rejected_and_not_
 
 
 @pytest.mark.slow
-def test_show_lists_studies_and_the_trials_of_one_and_draws_it(tunable: Runner, folder: Path) -> None:
+def test_without_apply_lines_for_the_settings_file_are_printed_and_show_lists_studies_and_draws_one(
+    tunable: Runner, folder: Path
+) -> None:
     assert tunable("tune", "--show").out.startswith("No studies in '/")
-    first = tunable("tune", "timing", *FEW, "--json").json["study"]["name"]
+    before = settings_of(folder)
+    tuned = tunable("tune", "timing", *FEW)
+    assert tuned.code == 0, tuned.err
+    assert settings_of(folder) == before
+    hours = json.loads(tunable("show", "timing@production", "--json").out)["hyperparameters"]["hours"]
+    assert f"timing_model:\n    tunable:\n      hours: {hours}" in tuned.out
+    assert "Kept: on the held-back fold, its gain is +" in tuned.out
+    assert "This estimate is optimistic." in tuned.out
+    assert "Parameter importance: tunable.hours 100%" in tuned.out
+
+    first = tunable("tune", "--show", "--json").json["studies"][0]["name"]
     second = tunable("tune", "timing", *FEW, "--seed", "1", "--json").json["study"]["name"]
     shown = tunable("tune", "--show", "--json").json
     assert {one["name"] for one in shown["studies"]} == {first, second}
