@@ -180,8 +180,7 @@ def ten_posts_came(posts: pd.DataFrame, start: datetime, end: pd.Timestamp) -> b
     return ((posts["created_at"] > start) & (posts["created_at"] <= end)).sum() >= MIN_COMPARED_POSTS
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize("seed", [pytest.param(1, marks=pytest.mark.slow), pytest.param(2, marks=pytest.mark.soak)])
 def test_no_step_sees_a_later_post(folder: Path, tmp_path: Path, seed: int) -> None:
     """The posts after a date are replaced; the results before it stay the same."""
     configure(folder, min_improvement_threshold="0.0")

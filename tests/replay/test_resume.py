@@ -114,8 +114,10 @@ TOUCHY = counting_algorithm(
 )
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("forecast", [0, 5, 12])
+@pytest.mark.parametrize(
+    "forecast",
+    [*(pytest.param(number, marks=pytest.mark.slow) for number in (0, 5)), pytest.param(12, marks=pytest.mark.soak)],
+)
 def test_only_the_interrupted_step_is_repeated(
     eager: Path,
     plugins: Plugins,
