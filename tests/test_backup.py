@@ -57,7 +57,13 @@ program.run(sys.argv[1:])
 
 ON_EACH = pytest.mark.parametrize("database", ["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)])
 ELSEWHERE = pytest.mark.parametrize(
-    ("database", "database_elsewhere"), [("sqlite", "postgresql"), ("postgresql", "sqlite")]
+    ("database", "database_elsewhere"),
+    [
+        ("sqlite", "postgresql"),
+        ("postgresql", "sqlite"),
+        pytest.param("sqlite", "sqlite", marks=pytest.mark.soak),
+        pytest.param("postgresql", "postgresql", marks=pytest.mark.soak),
+    ],
 )
 
 

@@ -226,7 +226,7 @@ def test_forecasts_do_not_hold_up_other_requests(
 
 @pytest.mark.parametrize(
     "number",
-    [signal.SIGTERM, pytest.param(signal.SIGHUP, marks=pytest.mark.slow)],  # of SIGINT there is one in test_threads
+    [signal.SIGTERM, *(pytest.param(number, marks=pytest.mark.slow) for number in (signal.SIGINT, signal.SIGHUP))],
 )
 def test_a_request_in_progress_is_finished_before_the_server_stops(
     number: signal.Signals, serve_process: ServeProcess, waiting_in_production: dict[str, str], turnstile: Turnstile

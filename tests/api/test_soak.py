@@ -167,7 +167,7 @@ class Load:
 
 
 @pytest.mark.parametrize(
-    "seconds", [pytest.param(40, marks=pytest.mark.slow), pytest.param(1800, marks=pytest.mark.soak)]
+    "seconds", [pytest.param(75, marks=pytest.mark.slow), pytest.param(1800, marks=pytest.mark.soak)]
 )
 def test_a_server_under_load_stays_as_it_is(
     seconds: int, two_versions: tuple[str, str], serve_process: ServeProcess

@@ -38,5 +38,6 @@ def test_connections_that_are_terminated_at_any_moment(
     postgresql_projects: Projects, tmp_path: Path, name: str, step: int
 ) -> None:
     number = random.Random(f"{SEED} {name}").randint(1, step)  # noqa: S311
-    while terminate_once(postgresql_projects, tmp_path, name, number)[1]:
-        number += step
+    assert terminate_once(postgresql_projects, tmp_path, name, number)[1]
+    while terminate_once(postgresql_projects, tmp_path, name, number := number + step)[1]:
+        pass

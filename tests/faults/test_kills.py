@@ -21,7 +21,7 @@ SEED = 20240601
 
 
 @pytest.mark.usefixtures("needs_compiler")
-@pytest.mark.parametrize("kills", [pytest.param(12, marks=pytest.mark.slow), pytest.param(250, marks=pytest.mark.soak)])
+@pytest.mark.parametrize("kills", [pytest.param(25, marks=pytest.mark.slow), pytest.param(250, marks=pytest.mark.soak)])
 def test_a_command_that_is_killed_at_any_moment(projects: Projects, tmp_path: Path, kills: int) -> None:
     """Every second kill is aimed at a change of a file, on PostgreSQL at a statement; the others at any moment."""
     choose = random.Random(f"{SEED} {projects.server is None}")  # noqa: S311

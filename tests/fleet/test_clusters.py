@@ -51,7 +51,7 @@ if TYPE_CHECKING:
     from tests.command_line import Runner
     from tests.plugins_for_tests import Plugins
 
-KILLS = 5
+KILLS = 8
 
 
 @pytest.fixture(params=[Dask, Ray], ids=["dask", "ray"])
@@ -68,7 +68,7 @@ def test_fifty_streams_survive_killed_workers(folder: Path, cluster: Cluster, re
     with cluster:
         process = start(folder, *cluster.arguments, "--json")
         for kill in range(KILLS):
-            while len(project.registry.across(None).list_runs()) < 8 * (kill + 1) and process.poll() is None:
+            while len(project.registry.across(None).list_runs()) < 5 * (kill + 1) and process.poll() is None:
                 time.sleep(0.05)
             cluster.kill_worker(choose)
         out, err = process.communicate(timeout=600)

@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import traceback
 from contextlib import closing
 from dataclasses import replace
 from types import SimpleNamespace
@@ -649,14 +650,15 @@ def fork_predictions(folder: Path, url: str, connection: Connection) -> None:
     with closing(open_project(folder).registry.database):  # imports what the forked processes share
         predict_four(load_algorithm("claude_api", "content"), Budget())
     connection.send(True)
-    while True:
-        arguments = connection.recv()
+    while arguments := connection.recv():
         process = os.fork()
         if process == 0:
             code = 1
             try:
                 predict_until_killed(folder, *arguments)
                 code = 0
+            except Exception:  # noqa: BLE001  a fork must not return
+                traceback.print_exc()
             finally:
                 os._exit(code)
         connection.send(os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]))
@@ -679,8 +681,8 @@ def test_wherever_a_run_is_killed_its_batch_is_paid_for_once(
         for kill_before in range(100):
             budget = SharedBudget.create(database, 1.0, NOW)
             assert budget.budget_id
-            connection.send((budget.budget_id, kill_before))
             created, calls, already_paid = len(server.batches.created), len(server.requests), paid(server)
+            connection.send((budget.budget_id, kill_before))
             exit_code = connection.recv()
             if exit_code == 0:
                 break
@@ -694,7 +696,7 @@ def test_wherever_a_run_is_killed_its_batch_is_paid_for_once(
             second.answers.clear_used()
             assert list((folder / "answers").glob("*.json")) == []
         assert kill_before > 2 * 4
-    forking.kill()
+    connection.send(None)
     forking.join()
 
 

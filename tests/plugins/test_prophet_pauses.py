@@ -78,15 +78,8 @@ def tail_of_prophet(name: str, seed: int) -> dict[str, Any]:
     return tail(PROCESSES[name][0], hours_between(np.asarray(START), times), rows, usual_gap, forecasts)
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param(
-            name, marks=pytest.mark.soak if name in {"bursts", "regimes", "self-exciting"} else pytest.mark.slow
-        )
-        for name in PROCESSES
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", PROCESSES)
 def test_the_tail_is_within_a_factor_of_the_truth(name: str) -> None:
     # About ten gaps of a sparse stream are that long, too few to know the tail from one stream.
     found = [tail_of_prophet(name, seed) for seed in range(1, 7 if name == "sparse" else 2)]

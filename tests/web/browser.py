@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import product
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
 
@@ -18,8 +19,8 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser, Dialog, Page, Request
 
 Scheme = Literal["light", "dark"]
-# Widths in pixels, of a telephone, a tablet and a screen. The schemes differ in colours, and the widths do not.
-LOOKS: tuple[tuple[int, Scheme], ...] = ((375, "light"), (768, "dark"), (1440, "light"))
+# Widths in pixels, of a telephone, a tablet and a screen.
+LOOKS: tuple[tuple[int, Scheme], ...] = tuple(product((375, 768, 1440), ("light", "dark")))
 PATIENCE = 60_000  # milliseconds; nothing takes so long but what will never come
 AXE = {"resultTypes": ["violations"]}
 # What sticks out of the window, so that a reader would have to scroll sideways.

@@ -99,11 +99,10 @@ def test_edits_are_looked_for_as_far_back_as_configured(server: SourceServer, fo
     assert stored_texts(folder) == texts_of(server)
 
 
-@pytest.mark.slow
+@pytest.mark.parametrize("pages", [pytest.param(0, marks=pytest.mark.soak), pytest.param(3, marks=pytest.mark.slow)])
 def test_a_fetch_killed_in_the_middle_of_a_page_goes_on_there(
-    server: SourceServer, folder: Path, retrainer: Runner
+    server: SourceServer, pages: int, folder: Path, retrainer: Runner
 ) -> None:
-    pages = 3
     add_source(folder, "ada", {**server.settings(), "edits_days": 0})
     server.publish(10)
     server.faults = [*[None] * pages, "kill"]
