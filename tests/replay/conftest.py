@@ -101,6 +101,16 @@ def report(eager: Path, prepare: Prepare) -> ReplayReport:
     return prepare(eager, replayed)
 
 
+def replay_four_weeks(folder: Path) -> ReplayReport:
+    return replayed(folder, end=FOUR_WEEKS_LATER)
+
+
+@pytest.fixture
+def four_weeks(eager: Path, prepare: Prepare) -> ReplayReport:
+    """The replay of four weeks of that project in its default folder, which is made once for all tests."""
+    return prepare(eager, replay_four_weeks)
+
+
 @pytest.fixture
 def calls(plugins: Plugins, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Install an algorithm that writes a line for every call; the file that it writes to."""

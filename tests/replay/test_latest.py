@@ -10,7 +10,7 @@ import pytest
 from retrainer.render.replay import replay_document
 from retrainer.replay.latest import read_latest, record_latest
 from tests.conftest import NOW, open_project
-from tests.replay.conftest import outcomes, replayed
+from tests.replay.conftest import FOUR_WEEKS_LATER, outcomes, replayed
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -37,11 +37,12 @@ def test_each_model_has_its_own(eager: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_replay_in_another_folder_replaces_it(eager: Path, report: ReplayReport, tmp_path: Path) -> None:
-    other = replayed(eager, workdir=tmp_path, policies=["daily: schedule_days=21"])
+def test_a_replay_in_another_folder_replaces_it(eager: Path, four_weeks: ReplayReport, tmp_path: Path) -> None:
+    policies = ["daily: schedule_days=21"]
+    other = replayed(eager, end=FOUR_WEEKS_LATER, workdir=tmp_path, policies=policies)
     latest = read_latest(open_project(eager), "timing")
     assert latest is not None
-    assert replay_document(latest.report) == replay_document(other) != replay_document(report)
+    assert replay_document(latest.report) == replay_document(other) != replay_document(four_weeks)
 
 
 @pytest.mark.usefixtures("report")

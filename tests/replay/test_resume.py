@@ -90,13 +90,15 @@ def test_an_interrupted_replay_reports_what_is_known_and_can_be_resumed(
 
 
 @pytest.mark.slow
-def test_a_replay_killed_between_a_decision_and_its_record_can_be_resumed(eager: Path, report: ReplayReport) -> None:
-    replayed(eager, on_progress=interrupting(12))
+def test_a_replay_killed_between_a_decision_and_its_record_can_be_resumed(
+    eager: Path, four_weeks: ReplayReport
+) -> None:
+    replayed(eager, end=FOUR_WEEKS_LATER, on_progress=interrupting(9))
     work = sqlite3.connect(eager / ".retrainer/replay/timing/work.db")
-    work.execute("UPDATE steps SET document = json_set(document, '$.complete', json('false')) WHERE number = 3")
+    work.execute("UPDATE steps SET document = json_set(document, '$.complete', json('false')) WHERE number = 2")
     work.commit()
     work.close()
-    assert outcomes(replayed(eager, resume=True)) == outcomes(report)
+    assert outcomes(replayed(eager, end=FOUR_WEEKS_LATER, resume=True)) == outcomes(four_weeks)
 
 
 # Presses Ctrl-C once, at the forecast whose number the file says.
@@ -131,13 +133,13 @@ def test_only_the_interrupted_step_is_repeated(
     bell = tmp_path / "bell"
     monkeypatch.setenv("BELL", str(bell))
     project = open_project(eager, {"RETRAINER_TIMING_MODEL__ALGORITHM": "touchy"})
-    whole = outcomes(replayed(project, workdir=tmp_path / "whole"))
+    whole = outcomes(replayed(project, end=FOUR_WEEKS_LATER, workdir=tmp_path / "whole"))
     bell.write_text(str(forecast))
-    partial = replayed(project)
+    partial = replayed(project, end=FOUR_WEEKS_LATER)
     assert partial.ending.interrupted
     done = sum(len(one.steps) for one in partial.policies)
     caplog.set_level("INFO", "retrainer.replay")
-    resumed = replayed(project, resume=True)
+    resumed = replayed(project, end=FOUR_WEEKS_LATER, resume=True)
     assert outcomes(resumed) == whole, "including the ids"
     assert (f"; {done} are done" in caplog.text) == (done > 0)
     for one in resumed.policies:
@@ -166,28 +168,28 @@ def test_a_replay_depends_only_on_posts_policies_and_dates(eager: Path, tmp_path
 
 @pytest.mark.slow
 def test_without_resume_a_replay_starts_over(eager: Path, calls: Path) -> None:
-    replayed(counting(eager), end=FOUR_WEEKS_LATER)
+    replayed(counting(eager), end=TWO_WEEKS_LATER)
     calls.unlink()
-    replayed(counting(eager), end=FOUR_WEEKS_LATER)
+    replayed(counting(eager), end=TWO_WEEKS_LATER)
     assert "train" in calls.read_text()
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("report")
+@pytest.mark.usefixtures("four_weeks")
 def test_resuming_with_changed_posts_starts_over(eager: Path, tmp_path: Path) -> None:
     project = open_project(eager)
     early = sample_posts().head(1)
     early["post_id"], early["created_at"] = "earlier", early["created_at"] - timedelta(hours=1)
     project.posts.add(early, NOW)
     project.close()
-    resumed = outcomes(replayed(eager, resume=True))
-    assert resumed == outcomes(replayed(eager, workdir=tmp_path / "fresh"))
+    resumed = outcomes(replayed(eager, end=FOUR_WEEKS_LATER, resume=True))
+    assert resumed == outcomes(replayed(eager, end=FOUR_WEEKS_LATER, workdir=tmp_path / "fresh"))
 
 
 @pytest.mark.slow
-def test_resuming_to_a_later_date_equals_a_single_replay(eager: Path, report: ReplayReport) -> None:
-    replayed(eager, end=START + timedelta(days=24))
-    assert outcomes(replayed(eager, resume=True)) == outcomes(report)
+def test_resuming_to_a_later_date_equals_a_single_replay(eager: Path, four_weeks: ReplayReport) -> None:
+    replayed(eager, end=START + timedelta(days=10))
+    assert outcomes(replayed(eager, end=FOUR_WEEKS_LATER, resume=True)) == outcomes(four_weeks)
 
 
 MOODY = timing_algorithm("moody", train="if len(posts) % 3: raise ValueError('no mood')")
