@@ -223,8 +223,10 @@ def report_study(study: OpenStudy) -> StudyReport:
     """Return a study with its trials."""
     complete = [trial for trial in study.optuna.get_trials(deepcopy=False) if trial.state == OptunaState.COMPLETE]
     importances: dict[str, float] = {}
-    if len(complete) >= MIN_TRIALS_FOR_IMPORTANCES and any(trial.params for trial in complete):
-        found = _importances(study)
+    names = {name for trial in complete for name in trial.params}
+    if len(complete) >= MIN_TRIALS_FOR_IMPORTANCES and names:
+        # The only one has all of it. Optuna would say so, too, but imports scikit-learn, which takes seconds.
+        found = _importances(study) if len(names) > 1 else dict.fromkeys(names, 1.0)
         importances = {name: value for name, value in found.items() if math.isfinite(value)}
     pareto = tuple(trial.number for trial in study.optuna.best_trials) if study.plan.cost_objective and complete else ()
     return StudyReport(summarize(study), study.trials(), importances, pareto)
