@@ -27,6 +27,7 @@ HONEST_CONNECTIONS = 20
 IDLE_SOCKETS = 600  # more than the server keeps
 BROKEN_PER_SECOND = 20
 MIN_RETRAINS = 3
+SECONDS_BETWEEN_RETRAINS = 15
 MAX_LOG_BYTES = 5_000_000
 MEGABYTE = 2**20
 BROKEN = (
@@ -121,7 +122,7 @@ class Load:
             status = await self._request(reader, writer, "POST /models/retrain")
             writer.close()
             self.retrains += status == 202
-            await asyncio.sleep(1)  # a run in progress is refused
+            await asyncio.sleep(SECONDS_BETWEEN_RETRAINS if status == 202 else 1)  # a run in progress is refused
 
     async def _watch(self) -> None:
         while time.monotonic() < self._deadline:
