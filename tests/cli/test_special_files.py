@@ -13,13 +13,12 @@ import pytest
 
 from retrainer.algorithms.answer_cache import AnswerCache
 from retrainer.files import open_output, write_output
-from retrainer.posts.sample import write_sample_csv
 from retrainer.serving.auth import load_auth
-from tests.conftest import regular_posts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from retrainer.project import Project
     from tests.command_line import Runner
 
 
@@ -97,15 +96,14 @@ def test_a_cached_answer_that_is_a_pipe(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_null_the_terminal_and_the_own_output_are_written_to(folder: Path, retrainer_process: Runner) -> None:
-    write_sample_csv(folder / "posts.csv", regular_posts(120))
-    assert retrainer_process("posts", "import", "posts.csv", "--json").code == 0
-    logged = retrainer_process("--quiet", "--log-file", "/dev/stderr", "train", "timing")
-    assert logged.code == 0
-    assert "Model training complete" in logged.err
-    trained = retrainer_process("train", "timing", "--summary", "/dev/stdout", "--log-file", "/dev/null")
+def test_null_the_terminal_and_the_own_output_are_written_to(
+    project: Project, retrainer: Runner, retrainer_process: Runner
+) -> None:
+    trained = retrainer_process("--quiet", "--log-file", "/dev/stderr", "train", "timing", "--summary", "/dev/stdout")
     assert trained.code == 0
+    assert "Model training complete" in trained.err
     assert "|" in trained.out
+    assert retrainer("versions", "--log-file", "/dev/null").code == 0
     sampled = retrainer_process("posts", "sample", "/dev/stdout", "--count", "2", "--json")
     assert sampled.out.startswith("id,created_at,text")
 

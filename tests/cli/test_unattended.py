@@ -394,7 +394,7 @@ def test_invalid_log_options_are_refused(
 @pytest.mark.usefixtures("posts")
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become a user without a name")
 def test_a_user_without_a_name_and_a_home(folder: Path) -> None:
-    """As in a container that is started with a user number."""
+    """As in a container that is started with a user number; all commands in one process, which imports slowly."""
     number = 54_321
     for path in (folder, *folder.rglob("*")):
         os.chown(path, number, number)
@@ -402,18 +402,35 @@ def test_a_user_without_a_name_and_a_home(folder: Path) -> None:
     user += ["--inh-caps=-all,+dac_read_search", "--ambient-caps=+dac_read_search"]  # Python may be in root's folder
     environ = {"PATH": os.environ["PATH"], "HOME": "/dev/null/none"}
 
-    def run(*arguments: str) -> str:
-        command = [*user, sys.executable, "-m", "retrainer", *arguments]
-        done = subprocess.run(command, cwd=folder, env=environ, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done
-        assert "Traceback" not in done.stderr
-        return done.stdout
-
-    run("train", "timing", "--quiet", "--algorithm", "prophet")
-    run("replay", "timing", "--from", f"{datetime.now(UTC) - timedelta(days=20):%Y-%m-%d}", "--plot", "x.png")
-    assert f"{number}@" in run("show", json.loads(run("versions", "--json"))["versions"][0]["version_id"])
-    assert f"User={number}" in run("serve", "--systemd")
-    assert f"User={number}" in run("schedule", "show", "--systemd")
+    script = """
+import sys
+from retrainer import console
+from retrainer.cli.program import run
+console.prepare_streams()
+for command in sys.argv[1:]:
+    print("==", command, flush=True)
+    assert run(command.split()) == 0, command
+"""
+    since = f"{datetime.now(UTC) - timedelta(days=20):%Y-%m-%d}"
+    commands = {
+        "train timing --quiet --algorithm prophet": "",
+        f"replay timing --from {since} --plot x.png": "",
+        "show timing@latest": f"{number}@",
+        "serve --systemd": f"User={number}",
+        "schedule show --systemd": f"User={number}",
+    }
+    done = subprocess.run(
+        [*user, sys.executable, "-c", script, *commands],
+        cwd=folder,
+        env=environ,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done
+    assert "Traceback" not in done.stderr
+    for command, printed in commands.items():
+        assert printed in done.stdout.partition(f"== {command}\n")[2].partition("\n== ")[0], command
 
 
 @pytest.mark.slow

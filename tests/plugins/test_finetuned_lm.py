@@ -7,6 +7,7 @@ import itertools
 import json
 import os
 import re
+import resource
 import subprocess
 import sys
 import time
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+import psutil
 import pytest
 
 from retrainer.algorithms.manager import load_algorithm
@@ -507,65 +509,60 @@ def test_the_time_left_is_logged(base: Path, caplog: pytest.LogCaptureFixture) -
 
 @pytest.mark.usefixtures("posts")
 def test_a_training_that_runs_out_of_memory_fails_in_one_line_and_leaves_production(
-    base: Path, folder: Path, retrainer: Runner
+    base: Path, folder: Path, retrainer: Runner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    import torch
+
+    from retrainer_lm import base_model
+
     assert retrainer("train", "content").code == 0
     before = retrainer("production", "--json").json
-    # Threads need some room, and end the process where they find none: a large allocation of torch is what must fail.
-    script = """
-import gguf, peft, psutil, resource, safetensors, sys, torch, transformers
-from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM
-from retrainer.__main__ import main
-from retrainer_lm import training
-def limited(*arguments):
-    limit = psutil.Process().memory_info().vms + 2**28
-    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
-    return found(*arguments), torch.zeros(2**28)
-found, training.base_model.with_adapter = training.base_model.with_adapter, limited
-sys.argv = ["retrainer", *sys.argv[1:]]
-main()
-"""
+    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+
+    def limited(*arguments: Any) -> Any:
+        # Threads need some room, and end the process where they find none: a large allocation of torch must fail.
+        resource.setrlimit(resource.RLIMIT_AS, (psutil.Process().memory_info().vms + 2**28, hard))
+        return with_adapter(*arguments), torch.zeros(2**28)
+
+    with_adapter = base_model.with_adapter
+    monkeypatch.setattr(base_model, "with_adapter", limited)
     environ = {
-        **os.environ,
         "RETRAINER_CONTENT_MODEL__ALGORITHM": "finetuned_lm",
         "RETRAINER_CONTENT_MODEL__FINETUNED_LM__BASE": str(base),
         "RETRAINER_CONTENT_MODEL__FINETUNED_LM__RANK": "256",
     }
-    done = subprocess.run(
-        [sys.executable, "-c", script, "train", "content"],
-        cwd=folder,
-        env=environ,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 1, done.stderr
-    assert "`finetuned_lm` ran out of memory" in done.stderr
-    assert "Traceback" not in done.stderr
+    try:
+        done = retrainer("train", "content", env=environ)
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
+    assert done.code == 1, done.err
+    assert "`finetuned_lm` ran out of memory" in done.err
     assert retrainer("production", "--json").json == before
 
 
 @pytest.mark.usefixtures("posts")
-def test_a_training_that_was_killed_is_resumed_by_the_next_run(base: Path, folder: Path, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "retrainer", "train", "content"]
+def test_a_training_that_was_killed_is_resumed_by_the_next_run(
+    base: Path, folder: Path, tmp_path: Path, retrainer: Runner
+) -> None:
     environ = {
-        **os.environ,
         "XDG_CACHE_HOME": str(tmp_path / "killed"),
         "RETRAINER_CONTENT_MODEL__ALGORITHM": "finetuned_lm",
         "RETRAINER_CONTENT_MODEL__FINETUNED_LM__BASE": str(base),
+        "RETRAINER_CONTENT_MODEL__FINETUNED_LM__MAX_NEW_TOKENS": "8",
         "RETRAINER_CONTENT_MODEL__FINETUNED_LM__MAX_STEPS": "100000",
         "RETRAINER_CONTENT_MODEL__FINETUNED_LM__MAX_TRAIN_MINUTES": "1440",
     }
-    with subprocess.Popen(command, cwd=folder, env=environ, stderr=subprocess.DEVNULL) as running:
+    command = [sys.executable, "-m", "retrainer", "train", "content"]
+    with subprocess.Popen(command, cwd=folder, env={**os.environ, **environ}, stderr=subprocess.DEVNULL) as running:
         while not list((tmp_path / "killed").rglob("state.json")):
             assert running.poll() is None
             time.sleep(0.05)
         running.kill()
     environ["RETRAINER_CONTENT_MODEL__FINETUNED_LM__MAX_TRAIN_MINUTES"] = "0.02"
     environ["RETRAINER_CONTENT_MODEL__FINETUNED_LM__SAMPLES"] = "2"  # does not concern training
-    done = subprocess.run(command, cwd=folder, env=environ, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert re.search(r"Resumed training after [1-9][0-9]*0 steps", done.stderr)
+    done = retrainer("train", "content", env=environ)
+    assert done.code == 0, done.err
+    assert re.search(r"Resumed training after [1-9][0-9]*0 steps", done.err)
 
 
 def test_the_windows_of_a_step_give_the_gradient_of_all_their_texts_read_together(
