@@ -7,7 +7,6 @@ import itertools
 import json
 import os
 import re
-import resource
 import subprocess
 import sys
 import time
@@ -16,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-import psutil
 import pytest
 
 from retrainer.algorithms.manager import load_algorithm
@@ -509,34 +507,41 @@ def test_the_time_left_is_logged(base: Path, caplog: pytest.LogCaptureFixture) -
 
 @pytest.mark.usefixtures("posts")
 def test_a_training_that_runs_out_of_memory_fails_in_one_line_and_leaves_production(
-    base: Path, folder: Path, retrainer: Runner, monkeypatch: pytest.MonkeyPatch
+    base: Path, folder: Path, retrainer: Runner
 ) -> None:
-    import torch
-
-    from retrainer_lm import base_model
-
     assert retrainer("train", "content").code == 0
     before = retrainer("production", "--json").json
-    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
-
-    def limited(*arguments: Any) -> Any:
-        # Threads need some room, and end the process where they find none: a large allocation of torch must fail.
-        resource.setrlimit(resource.RLIMIT_AS, (psutil.Process().memory_info().vms + 2**28, hard))
-        return with_adapter(*arguments), torch.zeros(2**28)
-
-    with_adapter = base_model.with_adapter
-    monkeypatch.setattr(base_model, "with_adapter", limited)
+    # Threads need some room, and end the process where they find none: a large allocation of torch is what must fail.
+    script = """
+import gguf, peft, psutil, resource, safetensors, sys, torch, transformers
+from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM
+from retrainer.__main__ import main
+from retrainer_lm import training
+def limited(*arguments):
+    limit = psutil.Process().memory_info().vms + 2**28
+    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+    return found(*arguments), torch.zeros(2**28)
+found, training.base_model.with_adapter = training.base_model.with_adapter, limited
+sys.argv = ["retrainer", *sys.argv[1:]]
+main()
+"""
     environ = {
+        **os.environ,
         "RETRAINER_CONTENT_MODEL__ALGORITHM": "finetuned_lm",
         "RETRAINER_CONTENT_MODEL__FINETUNED_LM__BASE": str(base),
         "RETRAINER_CONTENT_MODEL__FINETUNED_LM__RANK": "256",
     }
-    try:
-        done = retrainer("train", "content", env=environ)
-    finally:
-        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
-    assert done.code == 1, done.err
-    assert "`finetuned_lm` ran out of memory" in done.err
+    done = subprocess.run(
+        [sys.executable, "-c", script, "train", "content"],
+        cwd=folder,
+        env=environ,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1, done.stderr
+    assert "`finetuned_lm` ran out of memory" in done.stderr
+    assert "Traceback" not in done.stderr
     assert retrainer("production", "--json").json == before
 
 
