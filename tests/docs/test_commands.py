@@ -42,8 +42,11 @@ NOT_RUN = {
     ("docs/operating.md", "sudo cp retrainer-api.service /etc/systemd/system/"): "changes the machine",
 }
 BASELINE = {"RETRAINER_TIMING_MODEL__ALGORITHM": "baseline", "RETRAINER_CONTENT_MODEL__ALGORITHM": "baseline"}
+MONTHLY = {**BASELINE, "RETRAINER_RETRAINING__SCHEDULE_DAYS": "28"}  # a replay has a quarter of the steps
 SETTINGS = {
     "docs/tutorial.md": {},
+    "docs/promotion.md": MONTHLY,
+    "docs/replay.md": MONTHLY,
     "docs/explain.md": {"RETRAINER_TIMING_MODEL__ALGORITHM": "baseline"},
     "docs/content.md": {"RETRAINER_TIMING_MODEL__ALGORITHM": "baseline"},
     "docs/live.md": {},
