@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 @pytest.mark.parametrize(
     ("num_files", "seed"),
     [
-        pytest.param(3_000, "1", marks=pytest.mark.slow),
+        pytest.param(12_000, "1", marks=pytest.mark.slow),
         pytest.param(300_000, str(random.randrange(2**32)), marks=pytest.mark.soak, id="300000-any"),  # noqa: S311  no secret
     ],
 )
