@@ -553,7 +553,6 @@ def test_a_training_that_was_killed_is_resumed_by_the_next_run(
         "XDG_CACHE_HOME": str(tmp_path / "killed"),
         "RETRAINER_CONTENT_MODEL__ALGORITHM": "finetuned_lm",
         "RETRAINER_CONTENT_MODEL__FINETUNED_LM__BASE": str(base),
-        "RETRAINER_CONTENT_MODEL__FINETUNED_LM__MAX_NEW_TOKENS": "8",
         "RETRAINER_CONTENT_MODEL__FINETUNED_LM__MAX_STEPS": "100000",
         "RETRAINER_CONTENT_MODEL__FINETUNED_LM__MAX_TRAIN_MINUTES": "1440",
     }
